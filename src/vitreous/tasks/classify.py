@@ -1,0 +1,128 @@
+"""Supervised classification: cross-entropy on mixed and smoothed labels, and the metrics of its answers.
+
+Knows nothing of files or of the loop. What ships is the network; this file is thrown away after training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vitreous.data.image import Preprocess
+from vitreous.data.mix import MixConfig, mix
+from vitreous.data.transforms import Augment, AugmentConfig, Evaluate, Transform
+from vitreous.network import Network
+from vitreous.tasks.task import Gather, Loss, Task
+from vitreous.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyConfig:
+    """How labels become a loss.
+
+    Attributes:
+        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
+        class_weights: weigh each class by the inverse of its count, so that rare classes count as much as common ones.
+        augment: how training pictures are varied.
+        mix: mixup and cutmix.
+    """
+
+    label_smoothing: float = 0.1
+    class_weights: bool = False
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+
+
+class Answers(NamedTuple):
+    """What the network said of every picture of a split, in the order of ``index``."""
+
+    logits: Tensor  # (n, k) float32
+    label: Tensor  # (n,) int64
+    index: Tensor  # (n,) int64
+
+
+class ClassifyTask(Task):
+    """Classification of one label a picture.
+
+    Args:
+        network: answers logits of shape (b, k).
+        config: loss and augmentation.
+        preprocess: the declared preprocessing; its size is what the network sees.
+        counts: training pictures of each class, needed for ``config.class_weights``.
+        steps: training steps in all; mixing stops after its share of them.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self, network: Network, config: ClassifyConfig, preprocess: Preprocess, counts: Sequence[int], steps: int
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.preprocess = preprocess
+        self.steps = steps
+        self.register_buffer("weight", inverse_frequency(counts) if config.class_weights else None, persistent=False)
+
+    def views(self, train: bool) -> Transform:
+        return Augment(self.config.augment, self.preprocess) if train else Evaluate(self.preprocess)
+
+    def mix(self, batch: Batch, step: int, rng: np.random.Generator) -> Batch:
+        """Mixup or cutmix, until ``config.mix.off_after`` of the training; runs in the loader's threads."""
+        if step >= self.config.mix.off_after * self.steps:
+            return batch
+        return mix(batch, self.network.config.classes, self.config.mix, rng)
+
+    def loss(self, batch: Batch) -> Loss:
+        logits = self.network(batch.image).float()  # (b, k)
+        target = batch.label if batch.target is None else batch.target
+        total = F.cross_entropy(logits, target, weight=self.weight, label_smoothing=self.config.label_smoothing)
+        return Loss(total, {"cross_entropy": total.detach()})
+
+    def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
+        return metrics(self.answer(batches, gather))
+
+    @torch.no_grad()
+    def answer(self, batches: Iterable[Batch], gather: Gather) -> Answers:
+        """Logits, labels and source indices of every picture in ``batches``, over all processes."""
+        was_training = self.training
+        self.eval()
+        device = next(self.network.parameters()).device
+        parts = [(self.network(b.image.to(device)).float(), b.label.to(device), b.index.to(device)) for b in batches]
+        self.train(was_training)
+        if parts:
+            columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+        else:  # a rank can be left without a share of a very small split
+            none = torch.zeros(0, dtype=torch.int64, device=device)
+            columns = [torch.zeros(0, self.network.config.classes, device=device), none, none]
+        logits, label, index = (gather(column).cpu() for column in columns)
+        order = index.argsort()
+        return Answers(logits[order], label[order], index[order])
+
+
+def metrics(answers: Answers) -> dict[str, float]:
+    """Accuracy, mean accuracy over classes and cross-entropy; ``score`` is accuracy with ties broken by the loss."""
+    logits, label, _ = answers
+    right = (logits.argmax(1) == label).double()
+    per_class = [right[label == c].mean() for c in label.unique()]
+    loss = float(F.cross_entropy(logits.double(), label))
+    accuracy = float(right.mean())
+    return {
+        "accuracy": accuracy,
+        "balanced_accuracy": float(torch.stack(per_class).mean()),
+        "loss": loss,
+        # on small validation splits many checkpoints tie; a thousandth of a point can only decide between those
+        "score": accuracy - 1e-5 * min(loss, 100.0),
+    }
+
+
+def inverse_frequency(counts: Sequence[int]) -> Tensor:
+    """Class weights (k,) proportional to 1 / count, scaled so that the mean weight of a training picture is 1."""
+    count = torch.tensor([max(c, 1) for c in counts], dtype=torch.float32)
+    return count.sum() / (len(counts) * count)
