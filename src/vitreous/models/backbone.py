@@ -6,7 +6,9 @@ Knows nothing of heads, tasks or data. A family subclasses ``Backbone`` (or ``To
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from vitreous.types import Features
@@ -19,7 +21,10 @@ class Backbone(nn.Module, ABC):
         dims: width of each map of ``Features.maps``, fine to coarse; ``dims[-1]`` need not equal ``width``.
         strides: pixels per cell of each map.
         width: width of ``Features.pooled``.
+        layout: the memory layout of pictures and kernels in which the family runs fastest.
     """
+
+    layout: ClassVar[torch.memory_format] = torch.contiguous_format
 
     dims: tuple[int, ...]
     strides: tuple[int, ...]
@@ -28,6 +33,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, image: Tensor) -> Features:
         """(b, 3, h, w) float, already normalised -> Features. The meaning is the same in train and eval mode."""
+
+    @abstractmethod
+    def reset_parameters(self) -> None:
+        """Give every parameter and buffer a fresh value, whatever it held before."""
 
     @abstractmethod
     def groups(self) -> list[list[str]]:

@@ -1,0 +1,1 @@
+"""Parts that turn ``Features`` into logits and ship with the model."""

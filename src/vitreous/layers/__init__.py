@@ -1,0 +1,1 @@
+"""Parts that turn tensors into tensors. Knows torch and the shape alphabet, nothing else of the house."""

@@ -1,0 +1,47 @@
+"""A picture as patches and patches as a picture. Knows nothing of positions or of what the tokens are for.
+
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1:
+x in R^(h w c) -> x_p in R^(n (p^2 c)), with n = h w / p^2.
+"""
+
+from __future__ import annotations
+
+import math
+
+from einops import rearrange
+from torch import Tensor, nn
+
+
+def patchify(image: Tensor, patch: int) -> Tensor:
+    """(b, c, h, w) -> (b, n, p*p*c): patches in reading order, each with its pixels in reading order, channels last."""
+    return rearrange(image, "b c (y p) (x q) -> b (y x) (p q c)", p=patch, q=patch)
+
+
+def unpatchify(patches: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
+    """(b, n, p*p*c) -> (b, c, h, w): the inverse of ``patchify`` for a ``grid`` of (rows, columns) of patches."""
+    y, x = grid
+    return rearrange(patches, "b (y x) (p q c) -> b c (y p) (x q)", y=y, x=x, p=patch, q=patch)
+
+
+class PatchEmbed(nn.Module):
+    """One linear map of every patch to a token, written as a convolution whose step is its kernel."""
+
+    def __init__(self, patch: int, dim: int, channels: int = 3) -> None:
+        super().__init__()
+        self.patch = patch
+        self.proj = nn.Conv2d(channels, dim, kernel_size=patch, stride=patch)
+
+    def reset_parameters(self) -> None:
+        """LeCun normal, bias zero: a token has the variance of a pixel, as in the paper's code."""
+        fan_in = self.proj.weight[0].numel()
+        nn.init.trunc_normal_(self.proj.weight, std=math.sqrt(1 / fan_in) / 0.87962566103423978)
+        assert self.proj.bias is not None
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(b, c, h, w) -> tokens (b, n, d) in reading order; h and w must be multiples of the patch."""
+        return self.proj(image).flatten(2).transpose(1, 2)  # (b, n, d)
+
+    def grid(self, image: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches that ``image`` has."""
+        return image.shape[-2] // self.patch, image.shape[-1] // self.patch

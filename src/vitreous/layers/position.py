@@ -1,0 +1,68 @@
+"""Where a token stands: tables of position vectors and their resampling to another grid.
+
+A table is (1, p + n, d): p prefix tokens (class token) that stand nowhere, then n = rows x columns patches in
+reading order.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Grid = tuple[int, int]  # rows, columns
+
+
+def sincos2d(grid: Grid, dim: int, prefix: int = 0, temperature: float = 10_000.0) -> Tensor:
+    """Fixed sine-cosine table (1, p + n, d); prefix rows are zero. ``dim`` must be a multiple of 4.
+
+    A quarter each: sin and cos of the column, sin and cos of the row, at geometrically falling frequencies
+    (Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k"; Chen et al. 2021, MoCo v3, section 4.3).
+    """
+    if dim % 4:
+        raise ValueError(f"sincos2d needs a width that is a multiple of 4, not {dim}")
+    frequency = temperature ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4 - 1 or 1))  # (d/4,)
+    row, column = (torch.arange(cells, dtype=torch.float64)[:, None] * frequency for cells in grid)
+    row = row[:, None].expand(*grid, -1).flatten(0, 1)  # (n, d/4)
+    column = column[None].expand(*grid, -1).flatten(0, 1)  # (n, d/4)
+    table = torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=1)  # (n, d)
+    return torch.cat([table.new_zeros(prefix, dim), table])[None].float()
+
+
+def resample(table: Tensor, old: Grid, new: Grid) -> Tensor:
+    """The table (1, p + n, d) of grid ``old`` on grid ``new``, bicubic with antialias; prefix rows are kept.
+
+    Computed in float32 and returned in the table's dtype.
+    """
+    if old == new:
+        return table
+    prefix = table.shape[1] - old[0] * old[1]
+    plane = table[:, prefix:].float().unflatten(1, old).permute(0, 3, 1, 2)  # (1, d, h, w)
+    plane = F.interpolate(plane, size=new, mode="bicubic", antialias=True)
+    moved = plane.flatten(2).transpose(1, 2).to(table.dtype)  # (1, n', d)
+    return torch.cat([table[:, :prefix], moved], dim=1)
+
+
+class Resampled:
+    """``resample`` that remembers its last answers while the table stays the same and no gradient is wanted."""
+
+    def __init__(self, old: Grid, keep: int = 8) -> None:
+        self.old = old
+        self.keep = keep
+        self._stamp: tuple[object, ...] = ()
+        self._tables: dict[Grid, Tensor] = {}
+
+    def __call__(self, table: Tensor, new: Grid) -> Tensor:
+        """The table on grid ``new``; differentiable whenever gradients are enabled."""
+        if new == self.old or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return resample(table, self.old, new)
+        stamp = (table.data_ptr(), table._version, table.device, table.dtype)
+        if stamp != self._stamp or len(self._tables) >= self.keep:
+            self._stamp, self._tables = stamp, {}
+        if new not in self._tables:
+            self._tables[new] = resample(table, self.old, new)
+        return self._tables[new]
+
+    def __getstate__(self) -> dict[str, object]:
+        """A copy starts empty: its table lies elsewhere."""
+        return {"old": self.old, "keep": self.keep, "_stamp": (), "_tables": {}}

@@ -1,0 +1,106 @@
+"""All that ships: preprocessing constants, backbone and head in one module, built from one config.
+
+Knows nothing of data sets, losses or training. Pixels go in; normalisation happens here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitreous import models
+from vitreous.errors import UsageError
+from vitreous.heads.classify import ClassifyHead
+from vitreous.models.backbone import Backbone
+from vitreous.types import Features
+
+Colour = tuple[float, float, float]
+
+IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
+IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Which network: a name from the catalogue and what is chosen beside it."""
+
+    model: str
+    classes: int
+    size: int  # side of the square pictures it is built for
+    mean: Colour = IMAGENET_MEAN  # of the pixels in [0, 1], a channel
+    std: Colour = IMAGENET_STD
+    drop_path: float = 0.0
+    dropout: float = 0.0  # before the classifier
+    options: dict[str, Any] = field(default_factory=dict)  # fields of the family's config, such as pool
+
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise UsageError(f"A network needs at least 1 class, not {self.classes}.")
+        if self.size < 1:
+            raise UsageError(f"Pictures have a size of at least 1 pixel, not {self.size}.")
+        for name in ("drop_path", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} lies in [0, 1), not {getattr(self, name)}.")
+        if min(self.std) <= 0:
+            raise UsageError(f"std must be positive, not {self.std}.")
+
+
+class Network(nn.Module):
+    """Pixels -> logits. The buffers ``mean`` and ``std`` travel with the weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: NetworkConfig, backbone: Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1))
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(b, 3, h, w) uint8, or float in [0, 1] -> logits (b, k)"""
+        logits: Tensor = self.head(self.features(image))
+        return logits
+
+    def features(self, image: Tensor) -> Features:
+        """(b, 3, h, w) uint8, or float in [0, 1] -> what the backbone sees in it."""
+        features: Features = self.backbone(self.normalise(image))
+        return features
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """(b, 3, h, w) uint8, or float in [0, 1] -> the same with mean 0 and deviation 1, in the backbone's layout.
+
+        Raises:
+            UsageError: other shapes or types of number.
+        """
+        if image.ndim != 4 or image.shape[1] != 3:
+            raise UsageError(f"A batch of pictures is (b, 3, h, w), not {tuple(image.shape)}; add or move an axis.")
+        if image.dtype == torch.uint8:
+            scale = 1 / 255
+        elif image.is_floating_point():
+            scale = 1.0
+        else:
+            raise UsageError(f"Pixels are uint8 or float in [0, 1], not {image.dtype}; convert them.")
+        x = image.to(self.mean.dtype, memory_format=self.backbone.layout)
+        return torch.addcmul(-self.mean / self.std, x, scale / self.std)  # (b, 3, h, w)
+
+    def groups(self) -> list[list[str]]:
+        """Names of all parameters, one list a depth from the stem to the head: what layer decay goes by."""
+        head = [f"head.{name}" for name, _ in self.head.named_parameters()]
+        return [[f"backbone.{name}" for name in group] for group in self.backbone.groups()] + [head]
+
+
+def build_network(config: NetworkConfig) -> Network:
+    """The network that ``config`` describes, with fresh weights.
+
+    Raises:
+        UsageError: an unknown model or option, or values that contradict each other.
+    """
+    backbone = models.create(config.model, size=config.size, drop_path=config.drop_path, options=config.options)
+    network = Network(config, backbone, ClassifyHead(backbone.width, config.classes, config.dropout))
+    return network.to(memory_format=backbone.layout)
