@@ -1,0 +1,1 @@
+"""The command line: parse, one public call, print. Nobody imports it."""

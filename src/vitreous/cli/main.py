@@ -1,0 +1,152 @@
+"""The table of verbs. Help is generated from the verbs' own signatures and docstrings.
+
+Loads neither torch nor any room until a verb runs; turns every error into one sentence and an exit code.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from vitreous import __version__, verbs
+from vitreous.cli import show
+from vitreous.errors import UsageError, VitreousError
+
+EXIT_CODES = """\
+Exit codes: 0 done, 1 our mistake, 2 wrong use, 3 run folder busy, 4 training diverged, 5 no space, 6 damaged file,
+7 bad data, 130 interrupted, 143 terminated."""
+
+app = App(
+    name="vitreous",
+    version=__version__,
+    help="Vision transformers that work on your own pictures: train, test, compare and explain.",
+    help_epilogue=EXIT_CODES,
+    help_format="markdown",
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
+)
+
+
+def predict(
+    folder: Path,
+    pictures: list[Path],
+    /,
+    *,
+    json: bool = False,
+    csv: bool = False,
+    top: int = 3,
+    limit: int | None = None,
+    batch: int = 32,
+) -> int:
+    """Classify pictures with a trained run.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    pictures
+        Files, folders or quoted glob patterns; or the name of an embedded set (digits, shapes).
+    json
+        One JSON object a line.
+    csv
+        A table with one row a picture, for a spreadsheet.
+    top
+        How many classes to show.
+    limit
+        Stop after this many pictures.
+    batch
+        Pictures that go through the network at once.
+    """
+    if json and csv:
+        raise UsageError("Give either --json or --csv, not both.")
+    for name, value in (("--top", top), ("--batch", batch), ("--limit", 1 if limit is None else limit)):
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1, not {value}.")
+    if not pictures:
+        raise UsageError("Name the pictures to classify: files, a folder, or a quoted pattern such as 'photos/*.jpg'.")
+    answers = verbs.load(folder).stream(show.inputs(pictures, limit), batch=batch)
+    return show.answers(answers, form="json" if json else "csv" if csv else "table", top=top)
+
+
+def _torch_free(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """``verb`` without its return annotation, which names a type in a room that would load torch to be resolved."""
+
+    @functools.wraps(verb)
+    def call(*arguments: Any, **options: Any) -> Any:
+        return verb(*arguments, **options)
+
+    call.__annotations__ = {name: hint for name, hint in verb.__annotations__.items() if name != "return"}
+    return call
+
+
+app.command(_torch_free(verbs.check))
+app.command(_torch_free(verbs.train))
+app.command(_torch_free(verbs.resume))
+app.command(_torch_free(verbs.evaluate), name=["eval", "evaluate"])
+app.command(predict)
+app.command(_torch_free(verbs.report))
+app.command(_torch_free(verbs.list_models), name="models")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code; the documented ones are in ``EXIT_CODES``."""
+    return guarded(lambda: _run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Call ``work``; whatever goes wrong becomes one sentence on standard error and an exit code."""
+    try:
+        return work()
+    except CycloptsError as error:
+        return _fail(" ".join(str(error).split()), UsageError.exit_code)
+    except VitreousError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("Stopped.", 130)
+    except BrokenPipeError:
+        # the reader of our output has gone (vitreous ... | head); point stdout at nothing so that exit is quiet
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _fail("There is not enough memory; try a smaller --batch or --size.", 1)
+    except Exception as error:
+        return _ours(error)
+
+
+def _run(arguments: list[str]) -> int:
+    result = app(
+        arguments, exit_on_error=False, print_error=False, result_action="return_value", error_console=Console(stderr=True)
+    )
+    return show.result(result)
+
+
+def _ours(error: Exception) -> int:
+    """An error that is not the user's: say so, keep the traceback in a file, and never show it."""
+    if "not enough memory" in str(error) or "out of memory" in str(error):
+        return _fail("There is not enough memory; try a smaller --batch or --size.", 1)
+    if os.environ.get("VITREOUS_TRACEBACK"):
+        raise error
+    with tempfile.NamedTemporaryFile("w", prefix="vitreous-", suffix=".log", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    return _fail(
+        f"This is a mistake of vitreous {__version__}, not yours ({type(error).__name__}). "
+        f"Please report it with the details in {file.name}.",
+        1,
+    )
+
+
+def _fail(sentence: str, code: int) -> int:
+    if int(os.environ.get("RANK", "0")) == 0:  # under torchrun one voice is enough
+        Console(stderr=True, soft_wrap=True, highlight=False).print(sentence, style="bold red", markup=False)
+    return code
+
+

@@ -1,0 +1,189 @@
+"""How results look in a terminal. Each verb's result has one function here; results know nothing of terminals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vitreous.errors import BadData
+
+if TYPE_CHECKING:
+    from vitreous.data.check import CheckResult
+    from vitreous.models import ModelRow
+    from vitreous.predictor import Picture, Predictor
+    from vitreous.results import Classes, Evaluation
+
+_SEVERITY = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def result(value: Any) -> int:
+    """Print what a verb returned; the exit code of the command."""
+    if isinstance(value, int):
+        return value
+    if isinstance(value, Path):
+        _console().print(str(value), soft_wrap=True, markup=False)
+        return 0
+    if isinstance(value, list):
+        return models(value)
+    shower = {"CheckResult": checked, "Predictor": trained, "Evaluation": evaluated}.get(type(value).__name__)
+    return shower(value) if shower else 0
+
+
+# ---------------------------------------------------------------- check
+
+
+def checked(found: CheckResult) -> int:
+    """The doctor's findings, worst first, and what to do about each."""
+    console = _console()
+    console.print(found.headline, markup=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("", "finding", "pictures", "for example", "what to do"):
+        table.add_column(name, justify="right" if name == "pictures" else "left", overflow="fold")
+    for finding in found.findings:
+        colour = _SEVERITY[finding.severity]
+        table.add_row(
+            f"[{colour}]{finding.severity}[/]",
+            escape(finding.title),
+            str(finding.count),
+            escape("\n".join(finding.examples[:2])),
+            escape(finding.remedy),
+        )
+    console.print(table)
+    for name, text in (("details", found.report), ("quarantine", found.quarantine)):
+        console.print(f"{name:<12}{text}", markup=False, soft_wrap=True)
+    return 0
+
+
+# ---------------------------------------------------------------- train, eval
+
+
+def trained(run: Predictor) -> int:
+    """Where the run lies, how good it is, and the sensible next command."""
+    console = _console()
+    metrics, data = run.metrics, run.card["data"]
+    name = "test" if run.card["metrics"].get("test") else "validation"
+    count = sum(data["counts"]["test" if name == "test" else "val"])
+    low, high = metrics["accuracy_interval"]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row(
+        f"{name} accuracy",
+        f"[bold]{metrics['accuracy']:.1%}[/]  (95 % interval {low:.1%} - {high:.1%}, {count} pictures never trained on)",
+    )
+    table.add_row("model", escape(f"{run.card['network']['model']}, {run.card['initialisation']}"))
+    table.add_row("run", escape(str(run.folder)))
+    table.add_row("report", escape(f"{run.folder}/report.html"))
+    table.add_row("next", escape(f"vitreous predict {run.folder} YOUR-PICTURE.jpg"))
+    console.print(table, soft_wrap=True)
+    return 0
+
+
+def evaluated(found: Evaluation) -> int:
+    """The metrics of a run on one split, class by class."""
+    console = _console()
+    low, high = found.interval
+    console.print(
+        f"{found.split} of {found.data}: accuracy [bold]{found.accuracy:.1%}[/] (95 % interval {low:.1%} - {high:.1%}), "
+        f"{found.count} pictures",
+        soft_wrap=True,
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("class", "pictures", "precision", "recall", "F1"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for row in found.per_class:
+        table.add_row(escape(row.name), str(row.support), f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}")
+    console.print(table)
+    for notice in found.notices:
+        console.print(notice, style="yellow", markup=False)
+    return 0
+
+
+# ---------------------------------------------------------------- predict
+
+
+def inputs(places: list[Path], limit: int | None) -> Iterator[Picture]:
+    """The pictures that the arguments of ``predict`` stand for: files, folders, patterns, or an embedded set."""
+    from vitreous.data.builtin import NAMES
+    from vitreous.data.dataset import open_source
+    from vitreous.predictor import files
+
+    def every() -> Iterator[Picture]:
+        for place in places:
+            if str(place) in NAMES and not place.exists():
+                source = open_source(str(place))
+                yield from ((source.name(i), source.read(i)) for i in range(len(source)))
+            elif len(places) > 1 and not place.exists() and not any(c in str(place) for c in "*?["):
+                yield place  # answered with its own error, so that the others are not lost
+            else:
+                yield from files(place)
+
+    return islice(every(), limit)
+
+
+def answers(found: Iterable[Classes], *, form: str, top: int) -> int:
+    """Print answers as they come; exit code 7 if any picture could not be read, after all the others were."""
+    printer = {"json": _json_lines, "csv": _csv_rows, "table": _table}[form]
+    bad = 0
+
+    def counted() -> Iterator[Classes]:
+        nonlocal bad
+        for answer in found:
+            bad += answer.error is not None
+            yield answer
+
+    printer(counted(), top)
+    if bad:
+        pictures = "1 picture" if bad == 1 else f"{bad} pictures"
+        Console(stderr=True).print(f"{pictures} could not be read; see the reasons above.", style="bold red")
+    return BadData.exit_code if bad else 0
+
+
+def _json_lines(found: Iterable[Classes], top: int) -> None:
+    for answer in found:
+        sys.stdout.write(json.dumps(answer.to_dict(top), ensure_ascii=True) + "\n")
+
+
+def _csv_rows(found: Iterable[Classes], top: int) -> None:
+    from vitreous.results import csv_cell
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["picture", "label", "confidence", "error"])
+    for answer in found:
+        confidence = "" if answer.error else f"{answer.confidence:.6f}"
+        writer.writerow([csv_cell(answer.name), csv_cell(answer.label or ""), confidence, csv_cell(answer.error or "")])
+
+
+def _table(found: Iterable[Classes], top: int) -> None:
+    console = _console()
+    width = max(20, console.width // 2)
+    for answer in found:
+        name = answer.name if len(answer.name) <= width else "..." + answer.name[3 - width :]
+        said = answer.error or "   ".join(f"{label} {share:.1%}" for label, share in answer.top(top))
+        style = "red" if answer.error else None
+        console.print(f"{name:<{min(width, 48)}}  {said}", style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+# ---------------------------------------------------------------- models
+
+
+def models(rows: list[ModelRow]) -> int:
+    """The catalogue as a table."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("model", "family", "size", "parameters", "MACs"):
+        table.add_column(column, justify="left" if column in ("model", "family") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.name, row.family, str(row.size), f"{row.parameters / 1e6:.2f} M", f"{row.macs / 1e9:.2f} G")
+    _console().print(table)
+    return 0
+
+
+def _console() -> Console:
+    return Console(highlight=False)

@@ -1,0 +1,199 @@
+"""Pictures in, answers out: a trained network with the preprocessing it was trained with.
+
+Knows nothing of training. Unreadable pictures are answered with their reason instead of stopping the rest.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitreous import config
+from vitreous.checkpoint import RunFolder
+from vitreous.data.dataset import SUFFIXES
+from vitreous.data.image import Preprocess, decode, fit, shrink
+from vitreous.errors import BadData, UnreadableImage
+from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.results import Classes
+
+Picture = str | Path | bytes | np.ndarray | tuple[str, bytes]
+"""A file, the bytes of one (with its name, if it has one), or uint8 pixels (h, w), (h, w, 1) or (h, w, 3)."""
+
+
+class Predictor:
+    """A trained run, ready to answer.
+
+    Args:
+        network: in eval mode.
+        preprocess: what was declared at training; applied here unchanged.
+        classes: names, in the order of the logits.
+        temperature: the logits are divided by it before the softmax (Guo et al. 2017, section 4.2).
+        card: what the run folder says of itself.
+        folder: where the run lies, if it lies anywhere.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        preprocess: Preprocess,
+        classes: Sequence[str],
+        *,
+        temperature: float = 1.0,
+        card: dict[str, Any] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.network = network.eval()
+        self.preprocess = preprocess
+        self.classes = tuple(classes)
+        self.temperature = temperature
+        self.card = card or {}
+        self.folder = folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Predictor:
+        """Open a finished run folder, after checking every file in it against its hash.
+
+        Raises:
+            DamagedFile: a file is not what was saved.
+            UsageError: not a run folder, or one whose training has not finished.
+        """
+        run = RunFolder.open(folder)
+        run.verify()
+        card = run.load_card()
+        network = build_network(config.from_dict(NetworkConfig, card["network"]["config"]))
+        run.load_weights(network)
+        return cls(
+            network,
+            config.from_dict(Preprocess, card["preprocess"]),
+            card["data"]["classes"],
+            temperature=card["calibration"]["temperature"],
+            card=card,
+            folder=Path(folder),
+        )
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The measured test metrics, or those of validation when there was no test split."""
+        measured: dict[str, dict[str, float]] = self.card.get("metrics", {})
+        return measured.get("test") or measured.get("val") or {}
+
+    @overload
+    def predict(self, pictures: Picture, *, batch: int = 32) -> Classes: ...
+    @overload
+    def predict(self, pictures: Sequence[Picture], *, batch: int = 32) -> list[Classes]: ...
+    def predict(self, pictures: Picture | Sequence[Picture], *, batch: int = 32) -> Classes | list[Classes]:
+        """Classify one picture, or several.
+
+        Args:
+            pictures: a file, the bytes of one, uint8 pixels (h, w[, 3]), a list of these; or the name of a folder,
+                or a glob pattern, which give a list.
+            batch: pictures that go through the network at once.
+
+        Returns:
+            One answer for one picture, else a list in the order of the pictures.
+
+        Raises:
+            BadData: nothing matches.
+            UnreadableImage: the one picture asked for cannot be decoded; in a list it is answered with its ``error``.
+        """
+        if isinstance(pictures, (str, Path)):
+            found = files(pictures)
+            if found != [Path(pictures)]:
+                return list(self.stream(found, batch=batch))
+        if isinstance(pictures, (str, Path, bytes, np.ndarray, tuple)):
+            (answer,) = self.stream([pictures], batch=1)
+            if answer.error is not None:
+                raise UnreadableImage(f"{answer.name}: {answer.error}")
+            return answer
+        return list(self.stream(pictures, batch=batch))
+
+    def stream(self, pictures: Iterable[Picture], *, batch: int = 32) -> Iterator[Classes]:
+        """Answers one after another in the order of ``pictures``; memory does not grow with their number."""
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            todo = iter(pictures)
+            ahead = [pool.submit(self._prepare, p) for p in islice(todo, batch)]
+            while ahead:
+                ready = [future.result() for future in ahead]
+                # the next batch is decoded while this one is in the network
+                ahead = [pool.submit(self._prepare, p) for p in islice(todo, batch)]
+                yield from self._answer(ready)
+
+    def probabilities(self, image: Tensor) -> Tensor:
+        """(b, 3, size, size) uint8, preprocessed -> calibrated probabilities (b, k) float32."""
+        with torch.inference_mode():
+            return torch.softmax(self.network(image).float() / self.temperature, dim=1)
+
+    def _answer(self, ready: list[tuple[str, Tensor | None, str | None, tuple[str, ...]]]) -> Iterator[Classes]:
+        images = [pixels for _, pixels, _, _ in ready if pixels is not None]
+        probabilities = iter(self.probabilities(torch.stack(images)).numpy() if images else ())
+        for name, pixels, error, notices in ready:
+            row = None if pixels is None else next(probabilities)
+            yield Classes(name=name, classes=self.classes, probabilities=row, error=error, notices=notices)
+
+    def _prepare(self, picture: Picture) -> tuple[str, Tensor | None, str | None, tuple[str, ...]]:
+        """(name, (3, size, size) uint8 or None, reason or None, notices)."""
+        name = str(picture) if isinstance(picture, (str, Path)) else "picture"
+        if isinstance(picture, tuple):
+            name, picture = picture
+        try:
+            if isinstance(picture, np.ndarray):
+                return name, fit(shrink(from_array(picture), self.preprocess), self.preprocess), None, ()
+            data = picture if isinstance(picture, bytes) else read(picture)
+            decoded = decode(data, self.preprocess)
+            return name, fit(decoded.pixels, self.preprocess), None, decoded.facts.notices
+        except BadData as error:
+            return name, None, str(error), ()
+
+
+def files(place: str | Path) -> list[Path]:
+    """The pictures a file, a folder (searched through) or a glob pattern stands for, in order of their names.
+
+    Raises:
+        BadData: nothing is there.
+    """
+    path = Path(place)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p, path))
+        if not found:
+            raise BadData(f"There are no pictures in {place}; give a folder that holds some, or a file.")
+        return found
+    if path.exists():
+        return [path]
+    found = sorted(Path(name) for name in glob.glob(str(place), recursive=True) if Path(name).is_file())
+    if not found:
+        raise BadData(f"There is no file, folder or match for {str(place)!r}; check the path.")
+    return found
+
+
+def read(path: str | Path) -> bytes:
+    """The bytes of a regular file; anything else (a pipe, a folder) is not a picture."""
+    if not Path(path).is_file():
+        raise BadData(f"{path} is not a file.")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BadData(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def from_array(pixels: np.ndarray) -> Tensor:
+    """uint8 (h, w), (h, w, 1) or (h, w, 3) -> (3, h, w) uint8.
+
+    Raises:
+        BadData: another type or shape. Guessing a scale for floats has cost people whole projects.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)):
+        raise BadData(f"An array must be uint8 of shape (h, w) or (h, w, 3), not {pixels.dtype} {pixels.shape}.")
+    grey_or_colour = pixels.reshape(*pixels.shape[:2], -1)
+    return torch.from_numpy(np.ascontiguousarray(np.broadcast_to(grey_or_colour, (*pixels.shape[:2], 3)).transpose(2, 0, 1)))
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)

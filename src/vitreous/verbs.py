@@ -1,0 +1,230 @@
+"""The public verbs: what ``import vitreous`` and the command line both call, with the same names and arguments.
+
+Each verb is thin: it opens what it is given, calls one room, and hands back a result. Importing this module loads
+neither torch nor any room, so that ``vitreous --help`` is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from vitreous.data.check import CheckResult
+    from vitreous.models import ModelRow
+    from vitreous.predictor import Predictor
+    from vitreous.results import Classes, Evaluation
+
+
+def check(data: str | Path, *, out: str | Path | None = None, quiet: bool = False) -> CheckResult:
+    """Look through a data set before training: what is unreadable, duplicated, leaking, imbalanced.
+
+    Nothing is deleted or changed. Writes check.json and quarantine.csv into DATA.check/ beside the data; every
+    later verb leaves the pictures listed there alone, and the list may be edited by hand.
+
+    Parameters
+    ----------
+    data
+        Folder of class folders (or of train/val/test folders of class folders), CSV file with the columns path,label,
+        or an embedded set: digits, shapes.
+    out
+        Folder for check.json and quarantine.csv instead of DATA.check/.
+    quiet
+        No progress bar.
+    """
+    from vitreous.data.check import check as examine
+    from vitreous.train.log import counting
+
+    with counting("Looking at every picture", quiet=quiet) as progress:
+        return examine(data, out=out, progress=progress)
+
+
+def train(
+    data: str | Path,
+    *,
+    model: str = "auto",
+    out: str | Path | None = None,
+    budget: str | None = None,
+    epochs: float | None = None,
+    size: int | None = None,
+    batch: int | None = None,
+    resize: Literal["crop", "letterbox", "squash"] | None = None,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    allow_bad: float = 0.01,
+    set: Sequence[str] = (),
+    overwrite: bool = False,
+    tensorboard: bool = False,
+    quiet: bool = False,
+) -> Predictor:
+    """Train a classifier and measure it on pictures it never saw.
+
+    Writes a run folder: weights, a card that says how they came to be, and report.html. A RUN/run.json in place
+    of DATA repeats that run.
+
+    Parameters
+    ----------
+    data
+        Folder of class folders (or of train/val/test folders of class folders), CSV file with the columns
+        path,label[,split], an embedded set (digits, shapes), or the run.json of an earlier run.
+    model
+        A name from `vitreous models`, or auto: chosen from the data.
+    out
+        The run folder; default runs/DATA-MODEL, numbered when that exists.
+    budget
+        Time to train, for example 20m or 1h30m. Turned into a fixed number of steps after a short measurement.
+    epochs
+        Passes over the training pictures, instead of a time budget.
+    size
+        Side in pixels of what the network sees; default chosen from the data.
+    batch
+        Pictures a step; default chosen from the data.
+    resize
+        How a picture becomes a square: crop its centre, letterbox it with grey bars, or squash it. Default: chosen
+        from the shapes of the pictures.
+    weights
+        Start from these weights: a run folder, or a checkpoint file (safetensors, pt) of timm, torchvision,
+        Hugging Face.
+    seed
+        Seed of everything random; the same seed on the same machine gives the same model.
+    workers
+        Threads that prepare batches.
+    allow_bad
+        Share of unreadable pictures that is tolerated (they are left out).
+    set
+        Change any field of the run: --set train.optim.lr=1e-3. See run.json for the names.
+    overwrite
+        Replace the run folder if it exists.
+    tensorboard
+        Also write TensorBoard events into RUN/events.
+    quiet
+        No progress bar.
+    """
+    from vitreous import recipes, run
+    from vitreous.errors import UsageError
+
+    if budget is not None and epochs is not None:
+        raise UsageError("Give either a time budget or a number of epochs, not both.")
+    if Path(data).suffix == ".json":
+        plan, reasons = recipes.repeat(data), []
+    else:
+        wishes = recipes.Wishes(
+            data=str(data),
+            model=model,
+            budget=budget,
+            epochs=epochs,
+            size=size,
+            batch=batch,
+            resize=resize,
+            weights=None if weights is None else str(weights),
+            seed=seed,
+            workers=workers,
+            allow_bad=allow_bad,
+            tensorboard=tensorboard,
+        )
+        plan, reasons = recipes.choose(wishes)
+    plan = recipes.adjust(plan, set)
+    return run.execute(plan, out, reasons=reasons, overwrite=overwrite, quiet=quiet)
+
+
+def resume(folder: str | Path, *, previous: bool = False, force: bool = False, quiet: bool = False) -> Predictor:
+    """Go on with an interrupted run; the result is the same, bit for bit, as if it had never stopped.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    previous
+        If the newest checkpoint is damaged, go on from the one before it.
+    force
+        Go on even though the data has changed since the run began.
+    quiet
+        No progress bar.
+    """
+    from vitreous import run
+
+    return run.resume(folder, previous=previous, force=force, quiet=quiet)
+
+
+def evaluate(
+    folder: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: Literal["test", "val", "train", "all"] | None = None,
+    quiet: bool = False,
+) -> Evaluation:
+    """Measure a trained run on its own test split, or on other labelled pictures.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    data
+        Another data set with the same classes; default: the run's own.
+    split
+        Which part: default the test split of the run's own data, all of another data set.
+    quiet
+        No progress bar.
+    """
+    from vitreous import run
+
+    return run.evaluate(folder, data, split=split, quiet=quiet)
+
+
+def predict(
+    folder: str | Path, pictures: str | Path | bytes | Sequence[Any], *, batch: int = 32
+) -> Classes | list[Classes]:
+    """Classify pictures with a trained run. One picture in, one answer out; several in, a list out.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    pictures
+        File, folder, glob pattern, or a list of files.
+    batch
+        Pictures that go through the network at once.
+    """
+    return load(folder).predict(pictures, batch=batch)
+
+
+def report(folder: str | Path, *, out: str | Path | None = None) -> Path:
+    """Write the page of a run again and return its place.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    out
+        File to write; default RUN/report.html.
+    """
+    from vitreous import run
+
+    return run.report(folder, out)
+
+
+def list_models(pattern: str = "*") -> list[ModelRow]:
+    """The models that can be trained, with their size and cost.
+
+    Parameters
+    ----------
+    pattern
+        Part of a name, or a pattern such as 'vit_*'.
+    """
+    from vitreous.models import rows
+
+    return rows(pattern)
+
+
+def load(folder: str | Path) -> Predictor:
+    """A trained run, checked against its hashes and ready to answer.
+
+    Raises:
+        DamagedFile: a file is not what was saved; names it.
+        UsageError: the folder is not a run.
+    """
+    from vitreous.predictor import Predictor
+
+    return Predictor.load(folder)
