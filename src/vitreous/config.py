@@ -142,9 +142,20 @@ def _parse(hint: Any, text: str, where: str) -> Any:
             return None
         return _first_parse([a for a in arguments if a is not type(None)], text, where)
     if origin is tuple:
-        return _convert(hint, [_parse(arguments[0], part.strip(), where) for part in text.split(",") if part.strip()], where)
+        return _convert(
+            hint, [_parse(arguments[0], part.strip(), where) for part in text.split(",") if part.strip()], where
+        )
     if hint is bool:
-        known = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+        known = {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "off": False,
+            "0": False,
+        }
         if text.strip().lower() not in known:
             raise _mismatch(where, "true or false", text)
         return known[text.strip().lower()]

@@ -161,7 +161,9 @@ def files(place: str | Path) -> list[Path]:
     """
     path = Path(place)
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p, path))
+        found = sorted(
+            p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p, path)
+        )
         if not found:
             raise BadData(f"There are no pictures in {place}; give a folder that holds some, or a file.")
         return found
@@ -192,7 +194,9 @@ def from_array(pixels: np.ndarray) -> Tensor:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)):
         raise BadData(f"An array must be uint8 of shape (h, w) or (h, w, 3), not {pixels.dtype} {pixels.shape}.")
     grey_or_colour = pixels.reshape(*pixels.shape[:2], -1)
-    return torch.from_numpy(np.ascontiguousarray(np.broadcast_to(grey_or_colour, (*pixels.shape[:2], 3)).transpose(2, 0, 1)))
+    return torch.from_numpy(
+        np.ascontiguousarray(np.broadcast_to(grey_or_colour, (*pixels.shape[:2], 3)).transpose(2, 0, 1))
+    )
 
 
 def _hidden(path: Path, root: Path) -> bool:

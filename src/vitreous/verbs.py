@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from vitreous.data.check import CheckResult
     from vitreous.models import ModelRow
     from vitreous.predictor import Predictor
-    from vitreous.results import Classes, Evaluation
+    from vitreous.results import Classes
+    from vitreous.run import Evaluation
 
 
 def check(data: str | Path, *, out: str | Path | None = None, quiet: bool = False) -> CheckResult:

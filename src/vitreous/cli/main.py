@@ -124,7 +124,11 @@ def guarded(work: Callable[[], int]) -> int:
 
 def _run(arguments: list[str]) -> int:
     result = app(
-        arguments, exit_on_error=False, print_error=False, result_action="return_value", error_console=Console(stderr=True)
+        arguments,
+        exit_on_error=False,
+        print_error=False,
+        result_action="return_value",
+        error_console=Console(stderr=True),
     )
     return show.result(result)
 
@@ -148,5 +152,3 @@ def _fail(sentence: str, code: int) -> int:
     if int(os.environ.get("RANK", "0")) == 0:  # under torchrun one voice is enough
         Console(stderr=True, soft_wrap=True, highlight=False).print(sentence, style="bold red", markup=False)
     return code
-
-

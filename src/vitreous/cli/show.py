@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from vitreous.data.check import CheckResult
     from vitreous.models import ModelRow
     from vitreous.predictor import Picture, Predictor
-    from vitreous.results import Classes, Evaluation
+    from vitreous.results import Classes
+    from vitreous.run import Evaluation
 
+NAME_WIDTH = 44
 _SEVERITY = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
@@ -88,18 +90,18 @@ def trained(run: Predictor) -> int:
 
 def evaluated(found: Evaluation) -> int:
     """The metrics of a run on one split, class by class."""
-    console = _console()
-    low, high = found.interval
+    console, scores = _console(), found.scores
     console.print(
-        f"{found.split} of {found.data}: accuracy [bold]{found.accuracy:.1%}[/] (95 % interval {low:.1%} - {high:.1%}), "
-        f"{found.count} pictures",
+        f"{found.split} of {escape(found.data)}: accuracy [bold]{scores.accuracy.value:.1%}[/] "
+        f"(95 % interval {scores.accuracy.low:.1%} - {scores.accuracy.high:.1%}), {scores.count} pictures",
         soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("class", "pictures", "precision", "recall", "F1"):
         table.add_column(column, justify="left" if column == "class" else "right")
-    for row in found.per_class:
-        table.add_row(escape(row.name), str(row.support), f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}")
+    for row in scores.classes:
+        shares = ("-" if s.value is None else f"{s.value:.3f}" for s in (row.precision, row.recall, row.f1))
+        table.add_row(escape(row.name), str(row.support), *shares)
     console.print(table)
     for notice in found.notices:
         console.print(notice, style="yellow", markup=False)
@@ -130,7 +132,6 @@ def inputs(places: list[Path], limit: int | None) -> Iterator[Picture]:
 
 def answers(found: Iterable[Classes], *, form: str, top: int) -> int:
     """Print answers as they come; exit code 7 if any picture could not be read, after all the others were."""
-    printer = {"json": _json_lines, "csv": _csv_rows, "table": _table}[form]
     bad = 0
 
     def counted() -> Iterator[Classes]:
@@ -139,36 +140,40 @@ def answers(found: Iterable[Classes], *, form: str, top: int) -> int:
             bad += answer.error is not None
             yield answer
 
-    printer(counted(), top)
+    if form == "json":
+        _json_lines(counted())
+    elif form == "csv":
+        _csv_rows(counted())
+    else:
+        _table(counted(), top)
     if bad:
         pictures = "1 picture" if bad == 1 else f"{bad} pictures"
         Console(stderr=True).print(f"{pictures} could not be read; see the reasons above.", style="bold red")
     return BadData.exit_code if bad else 0
 
 
-def _json_lines(found: Iterable[Classes], top: int) -> None:
+def _json_lines(found: Iterable[Classes]) -> None:
     for answer in found:
-        sys.stdout.write(json.dumps(answer.to_dict(top), ensure_ascii=True) + "\n")
+        sys.stdout.write(json.dumps(answer.to_dict(), ensure_ascii=True) + "\n")
 
 
-def _csv_rows(found: Iterable[Classes], top: int) -> None:
-    from vitreous.results import csv_cell
-
+def _csv_rows(found: Iterable[Classes]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["picture", "label", "confidence", "error"])
-    for answer in found:
-        confidence = "" if answer.error else f"{answer.confidence:.6f}"
-        writer.writerow([csv_cell(answer.name), csv_cell(answer.label or ""), confidence, csv_cell(answer.error or "")])
+    for number, answer in enumerate(found):
+        if number == 0:
+            writer.writerow(answer.header(answer.classes))
+        writer.writerow(answer.row())
 
 
 def _table(found: Iterable[Classes], top: int) -> None:
     console = _console()
-    width = max(20, console.width // 2)
     for answer in found:
-        name = answer.name if len(answer.name) <= width else "..." + answer.name[3 - width :]
+        name = answer.name if len(answer.name) <= NAME_WIDTH else "..." + answer.name[3 - NAME_WIDTH :]
         said = answer.error or "   ".join(f"{label} {share:.1%}" for label, share in answer.top(top))
         style = "red" if answer.error else None
-        console.print(f"{name:<{min(width, 48)}}  {said}", style=style, markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{name:<{NAME_WIDTH}}  {said}", style=style, markup=False, soft_wrap=True)
+        for notice in answer.notices:
+            console.print(f"{'':<{NAME_WIDTH}}  note: {notice}", style="dim", markup=False, soft_wrap=True)
 
 
 # ---------------------------------------------------------------- models

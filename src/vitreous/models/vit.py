@@ -129,7 +129,7 @@ class ViT(TokenBackbone):
         """
         if image.shape[-2] % self.config.patch or image.shape[-1] % self.config.patch:
             h, w = image.shape[-2:]
-            raise UsageError(f"Sides of {w}x{h} pixels must be multiples of the patch {self.config.patch}; resize them.")
+            raise UsageError(f"Sides of {w}x{h} pixels must be multiples of patch {self.config.patch}; resize them.")
         positions = self._positions_on(self.pos_embed, self.patch_embed.grid(image))
         tokens = self.patch_embed(image) + positions[:, self.prefix :]  # (b, n, d)
         return tokens if mask is None else _visible(tokens, mask)

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vitreous.data.image import Preprocess
-from vitreous.data.mix import MixConfig, mix
+from vitreous.data.mix import MixConfig
 from vitreous.data.transforms import Augment, AugmentConfig, Evaluate, Transform
 from vitreous.network import Network
 from vitreous.tasks.task import Gather, Loss, Task
@@ -30,7 +29,7 @@ class ClassifyConfig:
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
         class_weights: weigh each class by the inverse of its count, so that rare classes count as much as common ones.
         augment: how training pictures are varied.
-        mix: mixup and cutmix.
+        mix: mixup and cutmix; they happen in the loader's threads.
     """
 
     label_smoothing: float = 0.1
@@ -55,29 +54,19 @@ class ClassifyTask(Task):
         config: loss and augmentation.
         preprocess: the declared preprocessing; its size is what the network sees.
         counts: training pictures of each class, needed for ``config.class_weights``.
-        steps: training steps in all; mixing stops after its share of them.
     """
 
     weight: Tensor | None
 
-    def __init__(
-        self, network: Network, config: ClassifyConfig, preprocess: Preprocess, counts: Sequence[int], steps: int
-    ) -> None:
+    def __init__(self, network: Network, config: ClassifyConfig, preprocess: Preprocess, counts: Sequence[int]) -> None:
         super().__init__()
         self.network = network
         self.config = config
         self.preprocess = preprocess
-        self.steps = steps
         self.register_buffer("weight", inverse_frequency(counts) if config.class_weights else None, persistent=False)
 
     def views(self, train: bool) -> Transform:
         return Augment(self.config.augment, self.preprocess) if train else Evaluate(self.preprocess)
-
-    def mix(self, batch: Batch, step: int, rng: np.random.Generator) -> Batch:
-        """Mixup or cutmix, until ``config.mix.off_after`` of the training; runs in the loader's threads."""
-        if step >= self.config.mix.off_after * self.steps:
-            return batch
-        return mix(batch, self.network.config.classes, self.config.mix, rng)
 
     def loss(self, batch: Batch) -> Loss:
         logits = self.network(batch.image).float()  # (b, k)

@@ -47,7 +47,7 @@ class Task(nn.Module, ABC):
         """The loss: what a distributed wrapper calls."""
         return self.loss(batch)
 
-    def after_step(self, step: int) -> None:  # noqa: B027 - most tasks have nothing to do here
+    def after_step(self, step: int) -> None:
         """Called once after each optimiser step: teachers, centres, queues."""
 
     @abstractmethod
