@@ -1,0 +1,140 @@
+"""Train, validation and test: which side every picture is on.
+
+The side hangs on the contents of a picture, not on its place in a list, so adding pictures leaves the others
+where they are; copies of one picture never stand on both sides. Knows digests, labels and groups of duplicates;
+knows nothing of files or pixels.
+
+**The draw.** Every group of duplicates has a draw in [0, 1): a salted SHA-256 of its smallest digest. A draw below
+``test`` is test, below ``test + val`` validation, the rest train. A group belongs to the class of the picture that
+has its smallest digest.
+
+**The correction.** Shares are held in every class, counted in groups. With ``n`` groups and a share ``p`` the
+number drawn may differ from ``p n`` by ``max(1, p n / 4)``; a class with three or more groups has at least one for
+validation and one for test, a class with two has train and validation, a class with one has train. A class outside
+these bounds has its own threshold moved, just as far as needed, so the groups nearest to it change sides.
+
+**What can move a picture.** Adding others to a class that needs no correction moves nothing. A corrected class may
+move the few groups at its threshold. A new near-duplicate joins its group and, where it has the smallest digest,
+draws anew for the whole group. Nothing else does; a larger ``val`` never touches the test side.
+
+**A split that the data brings** is respected. Copies across its sides are left out of train (and of validation,
+when the other copy is in test), never of test. Train and test only: validation is drawn from train. Train and
+validation only: test is drawn from train too, because choices will be made on the validation pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitreous.errors import BadData, UsageError
+
+LEFT_OUT, TRAIN, VAL, TEST = -1, 0, 1, 2
+SIDES = ("train", "val", "test")
+
+_TOLERANCE = 0.25
+
+
+def split(
+    labels: NDArray[np.int64],
+    digests: Sequence[str],
+    groups: NDArray[np.int64],
+    given: NDArray[np.int8] | None = None,
+    *,
+    val: float = 0.15,
+    test: float = 0.15,
+    salt: str = "",
+) -> NDArray[np.int8]:
+    """The side of every picture: 0 train, 1 validation, 2 test, -1 left out.
+
+    Args:
+        labels: (n,) class of each picture; every distinct number, UNLABELLED included, is held to the shares.
+        digests: (n,) SHA-256 of each picture's bytes in hexadecimal.
+        groups: (n,) equal numbers for duplicates of one another, as ``duplicates.group`` gives; negative for
+            pictures that cannot be used, which are left out.
+        given: (n,) the side the data itself declares, or None. All train counts as none.
+        val: share of validation among the groups the draw is about, in [0, 1).
+        test: the same for test; ``val + test`` below 1.
+        salt: another text gives another, independent split.
+
+    Raises:
+        UsageError: shares out of range.
+        BadData: a given split without training pictures.
+    """
+    if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
+        raise UsageError(f"val = {val} and test = {test} must be shares of at least 0 that sum to less than 1.")
+    usable = groups >= 0
+    side = np.where(usable, TRAIN, LEFT_OUT).astype(np.int8)
+    if given is not None:
+        side = np.where(usable, given, LEFT_OUT).astype(np.int8)
+        present = {s for s in (TRAIN, VAL, TEST) if (side == s).any()}
+        if present and TRAIN not in present:
+            raise BadData(
+                "The data's own split has no training pictures; add some, or remove the split so that one is drawn."
+            )
+        side = _without_leaks(side, groups)
+        val = 0.0 if VAL in present else val
+        test = 0.0 if TEST in present else test
+    drawn = np.flatnonzero(side == TRAIN)
+    if drawn.size and val + test > 0:
+        spoken = [digests[int(i)] for i in drawn]
+        side[drawn] = _draw_sides(labels[drawn], spoken, groups[drawn], val=val, test=test, salt=salt)
+    return side
+
+
+def _without_leaks(side: NDArray[np.int8], groups: NDArray[np.int64]) -> NDArray[np.int8]:
+    """``side`` with every picture left out that has a copy on a side further from training."""
+    held = side >= 0
+    number = np.unique(groups[held], return_inverse=True)[1]
+    furthest = np.full(number.max(initial=-1) + 1, TRAIN, dtype=np.int8)
+    np.maximum.at(furthest, number, side[held])
+    clean = side.copy()
+    clean[held] = np.where(side[held] < furthest[number], LEFT_OUT, side[held])
+    return clean
+
+
+def _draw_sides(
+    labels: NDArray[np.int64], digests: list[str], groups: NDArray[np.int64], *, val: float, test: float, salt: str
+) -> NDArray[np.int8]:
+    # one line per group: its smallest digest speaks for it
+    by_digest = np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=np.int64)
+    _, first, number = np.unique(groups[by_digest], return_index=True, return_inverse=True)
+    speakers = by_digest[first]
+    draws = np.array([_draw(salt, digests[i]) for i in speakers])
+    sides = np.zeros(len(speakers), dtype=np.int8)
+    order = np.lexsort((draws, labels[speakers]))
+    edges = np.flatnonzero(np.diff(labels[speakers][order])) + 1
+    for members in np.split(order, edges):  # one class each, by rising draw
+        k_test, k_val = _sizes(draws[members], val, test)
+        sides[members[:k_test]] = TEST
+        sides[members[k_test : k_test + k_val]] = VAL
+    side = np.empty(len(digests), dtype=np.int8)
+    side[by_digest] = sides[number]
+    return side
+
+
+def _draw(salt: str, digest: str) -> float:
+    bits = int.from_bytes(hashlib.sha256(f"{salt}:{digest}".encode()).digest()[:8], "big")
+    return (bits >> 11) / 2**53  # 53 bits: as many as a float holds exactly, so the draw stays below 1
+
+
+def _sizes(draws: NDArray[np.float64], val: float, test: float) -> tuple[int, int]:
+    """How many groups of a class go to test and to validation, given their sorted ``draws``."""
+    n = len(draws)
+    least_val = int(val > 0 and n >= 2)
+    least_test = int(test > 0 and n >= (3 if val > 0 else 2))
+    k_test = _bounded(int((draws < test).sum()), test * n, least_test, n - 1 - least_val)
+    k_val = _bounded(int((draws < test + val).sum()) - k_test, val * n, least_val, n - 1 - k_test)
+    return k_test, k_val
+
+
+def _bounded(drawn: int, wanted: float, least: int, most: int) -> int:
+    if wanted == 0:
+        return 0
+    slack = max(1.0, _TOLERANCE * wanted)
+    low, high = math.ceil(wanted - slack), math.floor(wanted + slack)
+    return min(max(min(max(drawn, low), high), least), most)
