@@ -1,0 +1,349 @@
+"""A run folder: everything that is written of a run, so that each file is whole, and known to be the one written.
+
+    RUN/run.json               the settings; a valid input that repeats the run
+        card.json              what the weights are: sealed, with the SHA-256 of the files it speaks of
+        weights.safetensors    what ships
+        manifest.json          sealed list of every file with its size and SHA-256, written last
+        metrics.jsonl          one row a step and one an evaluation
+        checkpoints/step-00000120/{state.safetensors, state.json}
+        events/                TensorBoard
+        run.lock               only while a process works here
+
+Knows nothing of what the tensors mean. There is no pickle anywhere: tensors are safetensors, the rest is JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitreous.errors import DamagedFile, NoSpace, UsageError
+from vitreous.files import free_bytes, sha256_file, write_atomic
+from vitreous.lock import exclusive
+from vitreous.sealed import read_sealed, seal
+from vitreous.tensors import load_into, read_tensors, require_finite, write_tensors
+
+RUN, CARD, WEIGHTS, MANIFEST, METRICS = "run.json", "card.json", "weights.safetensors", "manifest.json", "metrics.jsonl"
+_LOCK, _CHECKPOINTS, _STATE, _TENSORS, _TEMPORARY = (
+    "run.lock",
+    "checkpoints",
+    "state.json",
+    "state.safetensors",
+    ".tmp-",
+)
+_STEP = re.compile(r"step-(\d{8,})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Everything a run needs to go on from ``step`` as if it had never stopped."""
+
+    step: int
+    tensors: dict[str, Tensor] = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)  # JSON values
+    score: float | None = None  # larger is better; None when it was not evaluated
+
+
+class RunFolder:
+    """The folder of one run. ``create`` or ``open`` it; hold ``lock()`` while writing."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | Path, *, overwrite: bool = False) -> RunFolder:
+        """A new, empty run folder.
+
+        Raises:
+            UsageError: something is there already (``overwrite`` removes a run, and nothing but a run), or the place
+                cannot be written to.
+            RunBusy: the run to be overwritten is at work.
+        """
+        run = cls(path)
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UsageError(f"{path} is a file; choose another folder with --out.") from None
+        except PermissionError:
+            raise UsageError(
+                f"{path} cannot be created: permission denied; choose another folder with --out."
+            ) from None
+        with run.lock():
+            present = [p for p in run.path.iterdir() if p.name != _LOCK]
+            if present and not run.is_run():
+                raise UsageError(f"{path} is not empty and holds no run; choose another folder with --out.")
+            if present and not overwrite:
+                raise UsageError(f"{path} holds a run already; resume it, choose another --out, or give --overwrite.")
+            for entry in present:
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """The run folder at ``path``.
+
+        Raises:
+            UsageError: there is no run.
+        """
+        run = cls(path)
+        if not run.is_run():
+            raise UsageError(f"{path} is not a run folder; give the folder that training wrote.")
+        return run
+
+    def is_run(self) -> bool:
+        """Whether anything of a run is here."""
+        return any((self.path / name).exists() for name in (RUN, CARD, MANIFEST, _CHECKPOINTS))
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep every other process out; left-overs of a killed one are swept away.
+
+        Raises:
+            RunBusy: another process is at work here; names it.
+            UsageError: the folder is read-only.
+        """
+        return self._locked()
+
+    def require_space(self, checkpoint: int) -> None:
+        """Refuse to begin when there is no room for two checkpoints of so many bytes.
+
+        Raises:
+            NoSpace: names the folder, the bytes needed and the bytes free.
+        """
+        free = free_bytes(self.path)
+        if free < 2 * checkpoint:
+            raise NoSpace(
+                f"{self.path} has {free:,} bytes free, and saving this training needs {2 * checkpoint:,}; "
+                "free some space or choose another folder with --out."
+            )
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one file of the run, whole or not at all. A manifest no longer holds and is removed.
+
+        Raises:
+            NoSpace: the disk is full.
+        """
+        self._unseal()
+        write_atomic(self.path / name, data)
+
+    # ------------------------------------------------------------ while training
+
+    def save(
+        self,
+        step: int,
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        *,
+        score: float | None = None,
+        milestone: bool = False,
+    ) -> None:
+        """Save a checkpoint, whole or not at all, and drop those no longer needed.
+
+        Kept are the last two, the one with the best score and the last milestone; newer ones than ``step`` belong
+        to a course that was given up, and go.
+
+        Raises:
+            NoSpace: the disk is full; the earlier checkpoints are as they were.
+        """
+        self._unseal()
+        place = self.path / _CHECKPOINTS
+        temporary = place / f"{_TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            temporary.mkdir(parents=True)
+            digest = write_tensors(temporary / _TENSORS, tensors)
+            head = {"step": step, "score": score, "milestone": milestone, "files": {_TENSORS: digest}}
+            write_atomic(temporary / _STATE, seal({**head, "facts": facts}))
+            _replace_folder(temporary, self._folder(step))
+        except NoSpace as error:
+            raise NoSpace(str(error).replace(str(temporary), str(place))) from None
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._prune(step)
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, in order."""
+        place = self.path / _CHECKPOINTS
+        found = (_STEP.fullmatch(p.name) for p in place.iterdir()) if place.is_dir() else ()
+        return sorted(int(match[1]) for match in found if match)
+
+    def load(self, step: int) -> Checkpoint:
+        """The checkpoint of ``step``, checked bit by bit.
+
+        Raises:
+            DamagedFile: it is not what was saved; names the file.
+        """
+        state = self._state(step)
+        tensors = read_tensors(self._folder(step) / _TENSORS, state["files"][_TENSORS]["sha256"])
+        return Checkpoint(step=step, tensors=tensors, facts=state["facts"], score=state["score"])
+
+    def latest(self, *, fallback: bool = False) -> Checkpoint | None:
+        """The newest checkpoint, or None when there is none yet.
+
+        Args:
+            fallback: when the newest is damaged, take the newest sound one.
+
+        Raises:
+            DamagedFile: names the damaged file and, if there is one, the earlier checkpoint that is sound.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return self.load(step)
+            except DamagedFile as error:
+                if not fallback:
+                    raise DamagedFile(f"{error} {self._offer(steps[: steps.index(step)])}") from None
+        if steps:
+            raise DamagedFile(f"Every checkpoint in {self.path / _CHECKPOINTS} is damaged; train again.")
+        return None
+
+    def best(self) -> Checkpoint | None:
+        """The checkpoint with the best score, the earliest of equals; None when nothing was evaluated.
+
+        Raises:
+            DamagedFile: it is not what was saved.
+        """
+        scored = self._scores()
+        return self.load(max(scored, key=lambda s: (scored[s], -s))) if scored else None
+
+    # ------------------------------------------------------------ when it is done
+
+    def publish(
+        self, weights: Mapping[str, Tensor], card: Mapping[str, Any], extra: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Write what ships: the weights, ``extra`` files by name, and the card that vouches for them.
+
+        Raises:
+            DamagedFile: the weights are not finite; nothing is written.
+            NoSpace: the disk is full.
+        """
+        require_finite(weights, str(self.path))
+        self._unseal()
+        files: dict[str, Any] = {WEIGHTS: write_tensors(self.path / WEIGHTS, weights)}
+        for name, data in (extra or {}).items():
+            self.write(name, data)
+            files[name] = {"bytes": len(data), "sha256": sha256_file(self.path / name)}
+        self.write(CARD, seal({**card, "files": files}))
+
+    def load_card(self) -> dict[str, Any]:
+        """The card of the weights.
+
+        Raises:
+            UsageError: training has not finished.
+            DamagedFile: it was changed or cut short.
+        """
+        if not (self.path / CARD).exists():
+            raise UsageError(f"{self.path} has no {CARD}: its training has not finished; resume it first.")
+        return read_sealed(self.path / CARD)
+
+    def load_weights(self, network: nn.Module | None = None) -> dict[str, Tensor]:
+        """The published weights, checked against the card, and copied into ``network`` if one is given.
+
+        Raises:
+            UsageError: training has not finished, or the weights do not fit ``network``; names what does not.
+            DamagedFile: weights or card are not what was published, or hold NaN.
+        """
+        card = self.load_card()
+        weights = read_tensors(self.path / WEIGHTS, card["files"][WEIGHTS]["sha256"])
+        if network is None:
+            require_finite(weights, str(self.path / WEIGHTS))
+        else:
+            load_into(network, weights, str(self.path / WEIGHTS))
+        return weights
+
+    def seal(self) -> None:
+        """Write the manifest over every file of the folder: the last thing a run does."""
+        self._unseal()
+        files = {
+            path.relative_to(self.path).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and path.name != _LOCK and _TEMPORARY not in path.as_posix()
+        }
+        write_atomic(self.path / MANIFEST, seal({"files": files}))
+
+    def verify(self) -> None:
+        """Compare every file with the manifest.
+
+        Raises:
+            DamagedFile: one is missing or not what was written; names it and the remedy.
+            UsageError: the run has not finished, so there is nothing to compare with.
+        """
+        if not (self.path / MANIFEST).exists():
+            raise UsageError(f"{self.path} has no {MANIFEST}: the run has not finished; resume it first.")
+        for name, kept in read_sealed(self.path / MANIFEST)["files"].items():
+            path = self.path / name
+            if not path.is_file():
+                raise DamagedFile(f"{path} is missing; restore it from a copy or train again.")
+            if path.stat().st_size != kept["bytes"] or sha256_file(path) != kept["sha256"]:
+                raise DamagedFile(f"{path} is not what was written; restore it from a copy or train again.")
+
+    # ------------------------------------------------------------ inside
+
+    def _folder(self, step: int) -> Path:
+        return self.path / _CHECKPOINTS / f"step-{step:08d}"
+
+    def _state(self, step: int) -> dict[str, Any]:
+        return read_sealed(self._folder(step) / _STATE)
+
+    def _scores(self) -> dict[int, float]:
+        states = {step: self._peek(step) for step in self.steps()}
+        return {step: state["score"] for step, state in states.items() if state.get("score") is not None}
+
+    def _peek(self, step: int) -> dict[str, Any]:
+        """What is known of a checkpoint without its tensors; nothing when it is damaged."""
+        try:
+            return self._state(step)
+        except DamagedFile:
+            return {}
+
+    def _prune(self, step: int) -> None:
+        steps = [s for s in self.steps() if s <= step]
+        scores = {s: score for s, score in self._scores().items() if s <= step}
+        milestones = [s for s in steps if self._peek(s).get("milestone")]
+        keep = {*steps[-2:], *milestones[-1:]}
+        if scores:
+            keep.add(max(scores, key=lambda s: (scores[s], -s)))
+        for unneeded in set(self.steps()) - keep:
+            shutil.rmtree(self._folder(unneeded), ignore_errors=True)
+
+    def _offer(self, earlier: list[int]) -> str:
+        for step in reversed(earlier):
+            with contextlib.suppress(DamagedFile):
+                self.load(step)
+                return f"The checkpoint of step {step} is sound: go on from it with --previous."
+        return "There is no earlier sound checkpoint; train again."
+
+    def _unseal(self) -> None:
+        (self.path / MANIFEST).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with exclusive(self.path / _LOCK):
+            for place in (self.path, self.path / _CHECKPOINTS):
+                for left in place.glob(f"{_TEMPORARY}*"):
+                    shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+            yield
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    """Give ``source`` the name ``target``; what had it before goes. Durable on return."""
+    if target.exists():  # a folder cannot be renamed over another: for a moment only the earlier checkpoints are left
+        old = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+        os.rename(target, old)
+        os.rename(source, target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.rename(source, target)
+    handle = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
