@@ -28,6 +28,7 @@ _LARGEST = 48  # grey levels in any one cell; a picture with something else in o
 _BRIGHTNESS = 32  # grey levels by which a copy may be lighter or darker as a whole
 _REACH = 512  # neighbours compared within one band; beyond it a hash has too little in it to search by
 _BLOCK = 1 << 12  # pairs verified at once
+_SIDES = 3  # groups that a class needs for train, validation and test
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -162,3 +163,25 @@ def _same(thumbnails: NDArray[np.uint8], contrast: NDArray[np.float32], pairs: N
         close &= (np.abs(unlike).max(axis=1) <= _LARGEST) & (np.abs(shift) <= _BRIGHTNESS)
         same[start : start + _BLOCK] = close
     return same
+
+
+def without_scenes(
+    exact: NDArray[np.int64], near: NDArray[np.int64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], list[int]]:
+    """``near``, but with the exact copies only for classes that near-duplicates would leave with too few groups.
+
+    A fixed camera, or one film, makes all pictures of a class near-duplicates of one another; with fewer than three
+    groups the class could not have train, validation and test. Returns the groups (n,) and the labels affected.
+    """
+    few = _groups_by_label(near, labels)
+    scenes = sorted(label for label, count in few.items() if count < _SIDES)
+    scenes = [label for label in scenes if _groups_by_label(exact, labels)[label] >= _SIDES]
+    opened = np.unique(near[np.isin(labels, scenes) & (near >= 0)])
+    return np.where(np.isin(near, opened), exact, near), scenes
+
+
+def _groups_by_label(groups: NDArray[np.int64], labels: NDArray[np.int64]) -> dict[int, int]:
+    """Label to the number of groups that have a picture of it."""
+    used = groups >= 0
+    cells = np.unique(np.stack([labels[used], groups[used]]), axis=1)
+    return dict(zip(*(x.tolist() for x in np.unique(cells[0], return_counts=True)), strict=True))

@@ -6,7 +6,7 @@ knows nothing of files or pixels.
 
 **The draw.** Every group of duplicates has a draw in [0, 1): a salted SHA-256 of its smallest digest. A draw below
 ``test`` is test, below ``test + val`` validation, the rest train. A group belongs to the class of the picture that
-has its smallest digest.
+has its smallest digest; one with more than half of the pictures of its class is train whatever it drew.
 
 **The correction.** Shares are held in every class, counted in groups. With ``n`` groups and a share ``p`` the
 number drawn may differ from ``p n`` by ``max(1, p n / 4)``; a class with three or more groups has at least one for
@@ -105,6 +105,8 @@ def _draw_sides(
     _, first, number = np.unique(groups[by_digest], return_index=True, return_inverse=True)
     speakers = by_digest[first]
     draws = np.array([_draw(salt, digests[i]) for i in speakers])
+    kind = np.unique(labels, return_inverse=True)[1]
+    draws[2 * np.bincount(number) > np.bincount(kind)[kind[speakers]]] = 1.0
     sides = np.zeros(len(speakers), dtype=np.int8)
     order = np.lexsort((draws, labels[speakers]))
     edges = np.flatnonzero(np.diff(labels[speakers][order])) + 1

@@ -1,0 +1,204 @@
+"""The whole way from the name of a data set to three sets of pictures that training can read.
+
+Opens the source, surveys it, groups the copies, draws or respects the split, and refuses what cannot be trained on
+with one sentence that says what to do. Knows nothing of batches, augmentation and models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitreous.data.cache import Cache
+from vitreous.data.dataset import Pictures, Source, open_source
+from vitreous.data.duplicates import exact_groups, near_groups, without_scenes
+from vitreous.data.memory import Memory
+from vitreous.data.preprocess import Preprocess
+from vitreous.data.quarantine import NAME, check_folder, read_quarantine
+from vitreous.data.remarks import class_notices, notices, refuse_bad, refuse_sides, refuse_unlabelled, scene_notices
+from vitreous.data.split import SIDES, split
+from vitreous.data.survey import Progress, Survey, survey
+from vitreous.errors import UsageError
+from vitreous.types import UNLABELLED
+
+Side = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which pictures, how they are read, and how they are divided.
+
+    Attributes:
+        source: a folder, a ``.csv`` table, or the name of a built-in set.
+        preprocess: what happens to every picture before the network.
+        val: share of validation where the data has none of its own; see ``split`` for the exact promise.
+        test: the same for test.
+        quarantine: a further list of pictures to leave out; the one beside the data is honoured by itself.
+        allow_bad: share of pictures that may be unreadable before it is an error.
+        cache_dir: where decoded pixels are kept; $VITREOUS_CACHE, or ~/.cache/vitreous, when None.
+        cache_gib: bound on them.
+        split_salt: another text draws another split of the same data.
+    """
+
+    source: str
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    val: float = 0.15
+    test: float = 0.15
+    quarantine: str | None = None
+    allow_bad: float = 0.01
+    cache_dir: str | None = None
+    cache_gib: float = 8.0
+    split_salt: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.allow_bad <= 1:
+            raise UsageError(f"allow_bad = {self.allow_bad} must be a share from 0 to 1.")
+        if self.cache_gib < 0:
+            raise UsageError(f"cache_gib = {self.cache_gib} must not be negative; 0 keeps nothing.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A data set that is ready to train on.
+
+    Attributes:
+        split: (n,) int8 of 0 train, 1 val, 2 test, -1 left out.
+        groups: (n,) equal numbers for copies of one picture; -1 for pictures that cannot be used.
+        notices: what the user should know, one sentence each.
+    """
+
+    config: DataConfig
+    source: Source
+    survey: Survey
+    cache: Cache
+    split: NDArray[np.int8]
+    groups: NDArray[np.int64]
+    notices: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+        return self.source.classes
+
+    def pictures(self, side: Side) -> Pictures:
+        """The pictures of one side, in the order of the source."""
+        indices = np.flatnonzero(self.split == SIDES.index(side))
+        return Pictures(self.source, indices, self.config.preprocess, cache=self.cache, digests=self.survey.digests)
+
+    @property
+    def train(self) -> Pictures:
+        """What is learned from."""
+        return self.pictures("train")
+
+    @property
+    def val(self) -> Pictures:
+        """What choices are made on."""
+        return self.pictures("val")
+
+    @property
+    def test(self) -> Pictures:
+        """What the reported number is measured on, and nothing else."""
+        return self.pictures("test")
+
+    @property
+    def class_counts(self) -> dict[str, list[int]]:
+        """Side to the number of pictures of each class."""
+        k = len(self.classes)
+        labels = self.source.labels
+        sides = {name: labels[self.split == number] for number, name in enumerate(SIDES)}
+        return {name: np.bincount(part[part >= 0], minlength=k).tolist() for name, part in sides.items()}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Side to one SHA-256 over the contents and class names of its pictures, whatever their order and names."""
+        return {name: self._digest(number) for number, name in enumerate(SIDES)}
+
+    def _digest(self, side: int) -> str:
+        names = ("", *self.classes)
+        lines = (
+            f"{self.survey.digests[i]} {names[self.source.labels[i] + 1]}\n" for i in np.flatnonzero(self.split == side)
+        )
+        return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def prepare(
+    config: DataConfig,
+    *,
+    labelled: bool = True,
+    source: Source | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Open, survey and divide the data of ``config``.
+
+    Args:
+        config: the data.
+        labelled: labels are needed; without, every picture is taken and classes play no part.
+        source: pictures that are open already, instead of ``config.source``.
+        workers: threads that read and decode.
+        progress: told ``(done, in all)``.
+
+    Raises:
+        UsageError: there is no such source, or shares are out of range.
+        BadData: too much is unreadable, nothing is labelled, fewer than two classes, or a side without pictures.
+    """
+    source = source if source is not None else open_source(config.source)
+    if labelled:
+        refuse_unlabelled(source)
+    folder = cache_folder(config)
+    cache = Cache.open(folder, config.preprocess, int(config.cache_gib * 2**30))
+    seen = survey(
+        source,
+        config.preprocess,
+        cache,
+        memory=Memory(folder, config.preprocess),
+        quarantine=quarantine_of(config.source, config.quarantine),
+        workers=workers,
+        progress=progress,
+    )
+    refuse_bad(source, seen, config.source, config.allow_bad)
+    usable = seen.usable & ((source.labels != UNLABELLED) | (not labelled))
+    labels = source.labels if labelled else np.zeros(len(source), dtype=np.int64)
+    exact = exact_groups(seen.digests, usable)
+    groups, scenes = without_scenes(exact, near_groups(exact, seen.hashes, seen.thumbnails), labels)
+    sides = split(labels, seen.digests, groups, source.split, val=config.val, test=config.test, salt=config.split_salt)
+    refuse_sides(source, sides, val=config.val, labelled=labelled)
+    return Prepared(
+        config=config,
+        source=source,
+        survey=seen,
+        cache=cache,
+        split=sides,
+        groups=groups,
+        notices=(
+            *source.notices,
+            *cache.notices,
+            *notices(source, seen, sides, usable),
+            *(class_notices(source, sides) if labelled else ()),
+            *(scene_notices(source, scenes) if labelled else ()),
+        ),
+    )
+
+
+def cache_folder(config: DataConfig) -> Path | None:
+    """Where decoded pixels are kept; None where this user has no home."""
+    named = config.cache_dir or os.environ.get("VITREOUS_CACHE")
+    if named:
+        return Path(named).expanduser()
+    try:
+        return Path.home() / ".cache" / "vitreous"
+    except RuntimeError:
+        return None
+
+
+def quarantine_of(source: str, extra: str | None = None) -> dict[str, str]:
+    """Picture name to reason, from the list beside ``source`` and from ``extra``."""
+    beside = check_folder(source) / NAME
+    reasons = read_quarantine(beside) if os.path.exists(source) and beside.exists() else {}
+    return reasons | (read_quarantine(extra) if extra else {})

@@ -1,0 +1,128 @@
+"""What is said about a data set between opening it and training on it: refusals, and notices.
+
+Each is one sentence that ends with what to do or what was done. Looks at counts and names; changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitreous.data.dataset import Source
+from vitreous.data.listing import printable
+from vitreous.data.split import LEFT_OUT, SIDES, TEST, TRAIN, VAL
+from vitreous.data.survey import Survey
+from vitreous.errors import BadData
+from vitreous.types import UNLABELLED
+
+
+def refuse_unlabelled(source: Source) -> None:
+    """Raise ``BadData`` for a source that names fewer than two classes."""
+    where = printable(source.root)
+    if not (source.labels != UNLABELLED).any():
+        raise BadData(
+            f"The pictures of {where} have no labels; sort them into one folder for each class, or give a table with "
+            "the columns path,label."
+        )
+    if len(source.classes) < 2:
+        raise BadData(
+            f"{where} has only one class, {printable(source.classes[0])}; a classifier needs pictures of at least two."
+        )
+
+
+def refuse_bad(source: Source, seen: Survey, spec: str, allow_bad: float) -> None:
+    """Raise ``BadData`` if nothing is left, or if more than the share ``allow_bad`` of the pictures is unreadable."""
+    looked, bad = len(seen) - len(seen.quarantined), len(seen.errors)
+    if not looked:
+        raise BadData(f"All {len(seen)} pictures of {printable(source.root)} are in quarantine; shorten the list.")
+    if bad > allow_bad * looked or bad == looked:
+        shown = "; ".join(f"{printable(source.name(i))}: {reason}" for i, reason in list(seen.errors.items())[:3])
+        accept = "" if bad == looked else f", or accept them with `--allow-bad {np.ceil(1000 * bad / looked) / 1000:g}`"
+        raise BadData(
+            f"{bad} of {looked} pictures cannot be used, more than the share of {allow_bad:g} allowed ({shown}); "
+            f"run `vitreous check {printable(spec)}` to list them all and set them aside{accept}."
+        )
+
+
+def refuse_sides(source: Source, sides: NDArray[np.int8], *, val: float, labelled: bool) -> None:
+    """Raise ``BadData`` if there is too little to train on, or nothing to make choices on."""
+    train = source.labels[sides == TRAIN]
+    present = np.unique(train[train != UNLABELLED])
+    if not len(train) or (labelled and len(present) < 2):
+        only = f"only of {printable(source.classes[int(present[0])])}" if labelled and len(present) else "of no class"
+        raise BadData(
+            f"The pictures that can be trained on are {only}; add readable, labelled pictures of at least two classes."
+        )
+    if val > 0 and not (sides == VAL).any():
+        raise BadData("There is nothing to validate on: no class has two different pictures; add some, or set val=0.")
+
+
+def notices(source: Source, seen: Survey, sides: NDArray[np.int8], usable: NDArray[np.bool_]) -> Iterator[str]:
+    """What was left out, and what was drawn where the data's own split says nothing."""
+    if seen.quarantined:
+        yield f"Left out as they are in quarantine: {counted(len(seen.quarantined))}."
+    if seen.errors:
+        first = next(iter(seen.errors))
+        example = f"{printable(source.name(first))}: {seen.errors[first]}"
+        yield f"Left out as they cannot be used: {counted(len(seen.errors))} ({example})."
+    unlabelled = int((seen.usable & ~usable).sum())
+    if unlabelled:
+        yield f"Left out as they have no label: {counted(unlabelled)}."
+    if source.split is not None:
+        yield from _about_given(source.split, sides, usable)
+
+
+def class_notices(source: Source, sides: NDArray[np.int8]) -> Iterator[str]:
+    """Which classes lack pictures on a side that others have."""
+    counts = np.stack(
+        [
+            np.bincount(source.labels[(sides == s) & (source.labels >= 0)], minlength=len(source.classes))
+            for s in range(3)
+        ]
+    )  # (3, k)
+    gone = np.flatnonzero((counts.sum(axis=0) == 0) & (np.bincount(source.labels + 1)[1:] > 0))
+    if gone.size:
+        yield (
+            f"No picture is left of {_names(source.classes, gone)}; it keeps its place in the list of classes, "
+            "but the model will not answer it."
+        )
+    for side in (TRAIN, VAL, TEST):
+        lacking = np.flatnonzero((counts[side] == 0) & (counts.sum(axis=0) > 0))
+        if counts[side].any() and lacking.size:
+            yield f"No {SIDES[side]} picture of {_names(source.classes, lacking)}; add more pictures of it."
+    if not counts[TEST].any():
+        yield "There are no test pictures; the number reported is that of validation, which flatters."
+
+
+def scene_notices(source: Source, labels: Iterable[int]) -> Iterator[str]:
+    """Which classes show one scene only."""
+    classes = np.array(list(labels), dtype=np.int64)
+    if classes.size:
+        yield (
+            f"All pictures of {_names(source.classes, classes)} look alike, as from one film or a fixed camera, so "
+            "likenesses were divided between the sides: expect worse on other scenes than the numbers say."
+        )
+
+
+def counted(n: int, what: str = "picture") -> str:
+    """``1 picture``, ``2,000 pictures``."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _about_given(given: NDArray[np.int8], sides: NDArray[np.int8], usable: NDArray[np.bool_]) -> Iterator[str]:
+    for side in (TRAIN, VAL):
+        copies = int(((given == side) & usable & (sides == LEFT_OUT)).sum())
+        if copies:
+            further = "validation or test" if side == TRAIN else "test"
+            yield f"Left out of {SIDES[side]} as they have a copy in {further}: {counted(copies)}."
+    for side, use in ((VAL, "choices must not be made on test"), (TEST, "choices are made on validation")):
+        drawn = int(((given == TRAIN) & (sides == side)).sum())
+        if drawn and (given != TRAIN).any():
+            yield f"The data has no {SIDES[side]} part; {counted(drawn)} for it came from train, as {use}."
+
+
+def _names(classes: Sequence[str], indices: NDArray[np.int64]) -> str:
+    shown = ", ".join(printable(classes[int(i)]) for i in indices[:3])
+    return f"{len(indices)} classes ({shown}, ...)" if len(indices) > 3 else f"class {shown}"
