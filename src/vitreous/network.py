@@ -103,4 +103,5 @@ def build_network(config: NetworkConfig) -> Network:
     """
     backbone = models.create(config.model, size=config.size, drop_path=config.drop_path, options=config.options)
     network = Network(config, backbone, ClassifyHead(backbone.width, config.classes, config.dropout))
-    return network.to(memory_format=backbone.layout)
+    network.to(memory_format=backbone.layout)  # type: ignore[call-overload]  # torch's stubs lack this form
+    return network

@@ -24,4 +24,5 @@ class ClassifyHead(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         """Features -> (b, k)"""
-        return self.fc(F.dropout(features.pooled, self.dropout, self.training))
+        logits: Tensor = self.fc(F.dropout(features.pooled, self.dropout, self.training))
+        return logits

@@ -34,13 +34,14 @@ class PatchEmbed(nn.Module):
     def reset_parameters(self) -> None:
         """LeCun normal, bias zero: a token has the variance of a pixel, as in the paper's code."""
         fan_in = self.proj.weight[0].numel()
-        nn.init.trunc_normal_(self.proj.weight, std=math.sqrt(1 / fan_in) / 0.87962566103423978)
+        nn.init.normal_(self.proj.weight, std=math.sqrt(1 / fan_in))
         assert self.proj.bias is not None
         nn.init.zeros_(self.proj.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         """(b, c, h, w) -> tokens (b, n, d) in reading order; h and w must be multiples of the patch."""
-        return self.proj(image).flatten(2).transpose(1, 2)  # (b, n, d)
+        plane: Tensor = self.proj(image)  # (b, d, h / p, w / p)
+        return plane.flatten(2).transpose(1, 2)  # (b, n, d)
 
     def grid(self, image: Tensor) -> tuple[int, int]:
         """Rows and columns of patches that ``image`` has."""

@@ -37,7 +37,7 @@ def resample(table: Tensor, old: Grid, new: Grid) -> Tensor:
     if old == new:
         return table
     prefix = table.shape[1] - old[0] * old[1]
-    plane = table[:, prefix:].float().unflatten(1, old).permute(0, 3, 1, 2)  # (1, d, h, w)
+    plane = table[:, prefix:].float().reshape(1, *old, -1).permute(0, 3, 1, 2)  # (1, d, h, w)
     plane = F.interpolate(plane, size=new, mode="bicubic", antialias=True)
     moved = plane.flatten(2).transpose(1, 2).to(table.dtype)  # (1, n', d)
     return torch.cat([table[:, :prefix], moved], dim=1)

@@ -115,6 +115,8 @@ def create(
         UsageError: an unknown name or option, or values that contradict each other.
     """
     row = find(name)
+    for field in {"size", "drop_path"} & set(options or {}):
+        raise UsageError(f"{field} of {name} is set beside the options, not among them; move it.")
     module, backbone, config = FAMILIES[row.family]
     family = importlib.import_module(module)
     cls = getattr(family, config)

@@ -69,7 +69,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(b, n, d) -> (b, n, d)"""
         x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
-        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+        x = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+        return x
 
 
 class ViT(TokenBackbone):
@@ -117,7 +118,7 @@ class ViT(TokenBackbone):
         """(b, 3, h, w) -> Features; h and w must be multiples of the patch."""
         tokens = self.encode(self.embed(image))  # (b, p + n, d)
         grid = self.patch_embed.grid(image)
-        plane = tokens[:, self.prefix :].transpose(1, 2).unflatten(2, grid)  # (b, d, h, w)
+        plane = tokens[:, self.prefix :].transpose(1, 2).reshape(-1, self.width, *grid)  # (b, d, h / p, w / p)
         return Features((plane,), pool_tokens(tokens, self.prefix, self.config.pool))
 
     def embed(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -139,7 +140,8 @@ class ViT(TokenBackbone):
         if self.prefix:
             first = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
             tokens = torch.cat([first, tokens], dim=1)  # (b, 1 + m, d)
-        return self.norm(self.blocks(tokens))
+        tokens = self.norm(self.blocks(tokens))
+        return tokens
 
     def groups(self) -> list[list[str]]:
         """Stem, then one list a block; the last norm goes with the last block."""

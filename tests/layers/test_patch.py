@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitreous.layers.patch import PatchEmbed, patchify, unpatchify
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4))
+def test_unpatchify_undoes_patchify(b: int, c: int, rows: int, columns: int, patch: int) -> None:
+    image = torch.randn(b, c, rows * patch, columns * patch)
+    patches = patchify(image, patch)
+    assert patches.shape == (b, rows * columns, patch * patch * c)
+    assert torch.equal(unpatchify(patches, patch, (rows, columns)), image)
+
+
+def test_patches_stand_in_reading_order_with_channels_last() -> None:
+    image = torch.arange(2 * 4 * 6).view(1, 2, 4, 6)
+    second = patchify(image, 2)[0, 1]  # first row, second column
+    assert second.tolist() == [image[0, c, y, x].item() for y in (0, 1) for x in (2, 3) for c in (0, 1)]
+
+
+def test_embedding_is_one_linear_map_of_each_patch() -> None:
+    torch.manual_seed(0)
+    embed = PatchEmbed(4, 16)
+    embed.reset_parameters()
+    image = torch.randn(2, 3, 12, 8)
+    assert embed.grid(image) == (3, 2)
+    matrix = embed.proj.weight.permute(0, 2, 3, 1).flatten(1)  # (d, p p c)
+    torch.testing.assert_close(
+        embed(image), F.linear(patchify(image, 4), matrix, embed.proj.bias), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_fresh_embedding_keeps_the_variance_of_the_pixels() -> None:
+    torch.manual_seed(0)
+    embed = PatchEmbed(8, 256)
+    embed.reset_parameters()
+    assert embed(torch.randn(8, 3, 64, 64)).std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_gradients_are_exact() -> None:
+    torch.manual_seed(0)
+    embed = PatchEmbed(2, 4).double()
+    assert torch.autograd.gradcheck(embed, torch.randn(1, 3, 4, 4, dtype=torch.float64, requires_grad=True))

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from vitreous.layers.position import Resampled, resample, sincos2d
+
+
+def test_sincos_equals_its_formula() -> None:
+    table = sincos2d((3, 5), 16, prefix=1)
+    assert table.shape == (1, 16, 16)
+    assert not table[0, 0].any()
+    frequency = 10_000.0 ** -(np.arange(4) / 3)
+    for row in range(3):
+        for column in range(5):
+            angles = [
+                np.sin(column * frequency),
+                np.cos(column * frequency),
+                np.sin(row * frequency),
+                np.cos(row * frequency),
+            ]
+            np.testing.assert_allclose(table[0, 1 + row * 5 + column].numpy(), np.concatenate(angles), atol=1e-6)
+
+
+def test_sincos_products_depend_on_distance_only() -> None:
+    table = sincos2d((4, 6), 32)[0].view(4, 6, 32)
+    for step_y, step_x in [(0, 1), (1, 0), (2, 3)]:
+        products = (table[: 4 - step_y, : 6 - step_x] * table[step_y:, step_x:]).sum(-1)
+        torch.testing.assert_close(products, products[:1, :1].expand_as(products), atol=1e-4, rtol=1e-5)
+
+
+def test_sincos_needs_a_width_of_quarters() -> None:
+    with pytest.raises(ValueError, match="multiple of 4"):
+        sincos2d((2, 2), 6)
+
+
+def test_the_same_grid_changes_nothing() -> None:
+    table = torch.randn(1, 1 + 12, 8)
+    assert resample(table, (3, 4), (3, 4)) is table
+
+
+def test_resampling_keeps_prefix_constants_and_dtype() -> None:
+    table = torch.full((1, 2 + 9, 4), 0.75, dtype=torch.bfloat16)
+    table[:, :2] = torch.randn(1, 2, 4)
+    moved = resample(table, (3, 3), (7, 5))
+    assert moved.shape == (1, 2 + 35, 4) and moved.dtype == torch.bfloat16
+    assert torch.equal(moved[:, :2], table[:, :2])
+    torch.testing.assert_close(moved[:, 2:].float(), torch.full((1, 35, 4), 0.75))
+
+
+def test_resampling_commutes_with_mirroring_and_transposing() -> None:
+    table = torch.randn(1, 5 * 7, 3)
+    plane = table.view(1, 5, 7, 3)
+    moved = resample(table, (5, 7), (8, 4)).view(1, 8, 4, 3)
+    mirrored = resample(plane.flip(2).reshape(1, 35, 3), (5, 7), (8, 4)).view(1, 8, 4, 3)
+    transposed = resample(plane.transpose(1, 2).reshape(1, 35, 3), (7, 5), (4, 8)).view(1, 4, 8, 3)
+    torch.testing.assert_close(mirrored.flip(2), moved, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(transposed.transpose(1, 2), moved, atol=1e-5, rtol=1e-5)
+
+
+def test_remembered_tables_follow_every_change_of_the_table() -> None:
+    table = torch.nn.Parameter(torch.randn(1, 1 + 16, 8))
+    remember = Resampled((4, 4))
+    with torch.no_grad():
+        first = remember(table, (6, 6))
+        assert remember(table, (6, 6)) is first
+        table.mul_(2)
+        torch.testing.assert_close(remember(table, (6, 6)), first * 2)
+        assert torch.equal(remember(table.double(), (6, 6)), resample(table.double(), (4, 4), (6, 6)))
+    assert remember(table, (6, 6)).requires_grad
+
+
+def test_memory_is_bounded_and_not_copied() -> None:
+    table, remember = torch.randn(1, 16, 4), Resampled((4, 4), keep=2)
+    with torch.no_grad():
+        for side in range(5, 10):
+            remember(table, (side, side))
+            assert len(remember._tables) <= 2
+    assert not copy.deepcopy(remember)._tables

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitreous import models
+from vitreous.errors import UsageError
+from vitreous.models import CATALOGUE, FAMILIES, create, find, names
+from vitreous.models.describe import describe
+
+PUBLISHED = {
+    # parameters with 1000 classes, exact; 10^9 multiply-accumulates at 224 pixels
+    "vit_tiny_patch16_224": (5_717_416, 1.26),
+    "vit_small_patch16_224": (22_050_664, 4.61),
+    "vit_base_patch16_224": (86_567_656, 17.58),
+    "vit_base_patch32_224": (88_224_232, 4.41),
+    "vit_large_patch16_224": (304_326_632, 61.6),
+    "vit_huge_patch14_224": (632_045_800, 167.3),
+    "deit_tiny_patch16_224": (5_717_416, 1.26),
+    "deit_small_patch16_224": (22_050_664, 4.61),
+    "deit_base_patch16_224": (86_567_656, 17.58),
+    "resnet18": (11_689_512, 1.814),
+    "resnet34": (21_797_672, 3.664),
+    "resnet50": (25_557_032, 4.089),
+    "resnet101": (44_549_160, 7.80),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_sizes_are_those_published(name: str) -> None:
+    params, macs = PUBLISHED[name]
+    found = describe(name)
+    assert found.params == params
+    assert found.macs / 1e9 == pytest.approx(macs, rel=0.02)
+
+
+def test_macs_follow_the_closed_form() -> None:
+    """ViT: n D 3 P^2 in the patches, then a block L times: 12 m D^2 in its matrices and 2 m^2 D in attention."""
+    n, d, depth = 14 * 14, 192, 12
+    m = n + 1
+    expected = n * d * 3 * 16**2 + depth * (12 * m * d**2 + 2 * m**2 * d) + 1000 * d
+    assert describe("vit_tiny_patch16_224").macs == expected
+    assert describe("vit_tiny_patch16_224", size=448).macs > 4 * expected
+
+
+def test_description_follows_size_and_classes() -> None:
+    found = describe("resnet20_cifar", size=64, classes=10)
+    assert (found.size, found.params, found.dims, found.width) == (64, 269_722, (16, 32, 64), 64)
+    assert found.macs == pytest.approx(4 * describe("resnet20_cifar", classes=10).macs, rel=0.01)
+
+
+def test_names_are_globs_and_sorted() -> None:
+    assert names("resnet5*") == ["resnet50", "resnet56_cifar"]
+    assert names() == sorted(CATALOGUE) and names("nothing*") == []
+
+
+def test_no_name_is_written_twice() -> None:
+    tree = ast.parse(Path(models.__file__).read_text())
+    table = next(
+        n.value for n in tree.body if isinstance(n, ast.AnnAssign) and getattr(n.target, "id", "") == "CATALOGUE"
+    )
+    keys = [ast.literal_eval(key) for key in table.keys]
+    assert len(keys) == len(set(keys)) == len(CATALOGUE)
+
+
+def test_every_row_is_of_a_known_family() -> None:
+    assert {row.family for row in CATALOGUE.values()} == set(FAMILIES)
+
+
+def test_an_unknown_name_brings_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"did you mean .*vit_small_patch16_224"):
+        find("vit_smal_patch16_224")
+    with pytest.raises(UsageError, match="lists what there is"):
+        create("zzzz")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"pol": "avg"}, "pol is not known; did you mean pool"),
+        ({"pool": "average"}, "did you mean avg"),
+        ({"depth": "six"}, "depth must be int"),
+        ({"deep": 3}, "deep is not known; did you mean depth"),
+        ({"size": 48}, "size of vit_pico_patch4_32 is set beside the options"),
+    ],
+)
+def test_options_are_checked_by_name_and_type(options: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        create("vit_pico_patch4_32", options=options)
+
+
+def test_options_reach_the_network() -> None:
+    vit = create("vit_pico_patch4_32", size=48, drop_path=0.1, options={"depth": 2, "pool": "token"})
+    assert (vit.config.size, vit.config.depth, vit.config.pool, vit.config.drop_path) == (48, 2, "token", 0.1)
+
+
+def test_listing_the_names_loads_no_torch() -> None:
+    code = "import sys, vitreous.models as m; assert m.names(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_meta_networks_cost_no_memory() -> None:
+    with torch.device("meta"):
+        assert all(p.is_meta for p in create("vit_huge_patch14_224").parameters())

@@ -1,0 +1,209 @@
+"""What every model of the catalogue keeps. A new row gets these tests by standing there; there are no exemptions.
+
+Rows are built small (two blocks deep, narrow, four patches wide); rows that become the same network are tested once.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitreous.models import CATALOGUE, Row, create, names
+from vitreous.models.backbone import Backbone, TokenBackbone
+from vitreous.types import Features
+
+
+def small(row: Row) -> tuple[int, dict[str, object]]:
+    """(size, options) of a small network of the same make."""
+    if row.family == "vit":
+        return 4 * row.options["patch"], {"depth": 2, "width": 8 * row.options["heads"]}
+    widths = row.options.get("widths", (64, 128, 256, 512))
+    return 64 if row.options.get("stem") != "cifar" else 16, {
+        "depths": (2,) + (1,) * (len(widths) - 1),
+        "widths": tuple(8 * 2**i for i in range(len(widths))),
+    }
+
+
+def cases() -> dict[str, str]:
+    """One name for each network that differs from the others once it is small."""
+    seen: dict[str, str] = {}
+    for name, row in CATALOGUE.items():
+        size, options = small(row)
+        seen.setdefault(repr((row.family, size, sorted((dict(row.options) | options).items()))), name)
+    return seen
+
+
+NAMES = list(cases().values())
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def build(name: str, **more: object) -> tuple[Backbone, Tensor]:
+    torch.manual_seed(0)
+    size, options = small(CATALOGUE[name])
+    backbone = create(name, size=size, options=options | more)
+    with torch.no_grad():  # away from the special values of a fresh network (zero gammas, unit statistics)
+        for p in backbone.parameters():
+            p.add_(torch.randn_like(p) * 0.05)
+    image = torch.randn(3, 3, size, size)
+    return backbone.train(), image
+
+
+def flat(features: Features) -> list[Tensor]:
+    return [*features.maps, features.pooled]
+
+
+def close(a: Features, b: Features, tolerance: float = 1e-5) -> None:
+    for x, y in zip(flat(a), flat(b), strict=True):
+        torch.testing.assert_close(x, y, atol=tolerance, rtol=tolerance)
+
+
+def test_shapes_and_strides_hold_at_three_resolutions(name: str) -> None:
+    backbone, image = build(name)
+    backbone.eval()
+    side = image.shape[-1]
+    for h, w in [(side, side), (side * 2, side), (side // 2, side * 3 // 2)]:
+        with torch.no_grad():
+            features = backbone(torch.randn(2, 3, h, w))
+        assert isinstance(features, Features)
+        assert len(features.maps) == len(backbone.dims) == len(backbone.strides)
+        for x, d, stride in zip(features.maps, backbone.dims, backbone.strides, strict=True):
+            assert x.shape == (2, d, -(-h // stride), -(-w // stride))
+        assert features.pooled.shape == (2, backbone.width)
+        assert all(x.dtype == torch.float32 and x.isfinite().all() for x in flat(features))
+
+
+def test_a_picture_does_not_depend_on_its_batch(name: str) -> None:
+    backbone, image = build(name)
+    backbone.eval()
+    with torch.no_grad():
+        together = backbone(image)
+        for i in range(len(image)):
+            close(
+                Features(tuple(m[i : i + 1] for m in together.maps), together.pooled[i : i + 1]),
+                backbone(image[i : i + 1]),
+            )
+
+
+def test_evaluation_is_deterministic(name: str) -> None:
+    backbone, image = build(name, drop_path=0.5)
+    backbone.eval()
+    with torch.no_grad():
+        assert all(torch.equal(x, y) for x, y in zip(flat(backbone(image)), flat(backbone(image)), strict=True))
+
+
+def test_training_and_evaluation_agree_where_nothing_is_random(name: str) -> None:
+    backbone, image = build(name)
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+    close(backbone.train()(image), backbone.eval()(image))
+
+
+def test_stochastic_depth_acts_in_training(name: str) -> None:
+    backbone, image = build(name, drop_path=0.5)
+    draws = [backbone(image).pooled for _ in range(12)]
+    assert any(not torch.equal(draws[0], draw) for draw in draws)
+
+
+def test_every_parameter_gets_a_gradient(name: str) -> None:
+    backbone, image = build(name)
+    backbone(image).pooled.square().sum().backward()
+    for key, p in backbone.named_parameters():
+        assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), key
+
+
+def test_gradients_reach_the_pixels(name: str) -> None:
+    backbone, image = build(name)
+    backbone(image.requires_grad_()).pooled.square().sum().backward()
+    assert image.grad is not None and image.grad.isfinite().all() and image.grad.any()
+
+
+def test_fresh_weights_replace_whatever_was_there(name: str) -> None:
+    backbone, _ = build(name)
+    with torch.no_grad():
+        for tensor in [*backbone.parameters(), *backbone.buffers()]:
+            tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor.fill_(7)
+    backbone.reset_parameters()
+    for key, tensor in backbone.state_dict().items():
+        assert tensor.isfinite().all() and not (tensor == 7).any(), key
+
+
+def test_the_same_seed_gives_the_same_weights(name: str) -> None:
+    (one, _), (two, _) = build(name), build(name)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+def test_a_state_dict_carries_everything(name: str) -> None:
+    one, image = build(name)
+    one(image)  # moves the statistics of batch norms
+    two, _ = build(name)
+    two.reset_parameters()
+    file = io.BytesIO()
+    torch.save(one.state_dict(), file)
+    file.seek(0)
+    two.load_state_dict(torch.load(file, weights_only=True))
+    with torch.no_grad():
+        expected, got = one.eval()(image), two.eval()(image)
+    assert all(torch.equal(a, b) for a, b in zip(flat(expected), flat(got), strict=True))
+
+
+def test_groups_hold_every_parameter_once_in_order_of_depth(name: str) -> None:
+    backbone, _ = build(name)
+    groups = backbone.groups()
+    parameters = [key for key, _ in backbone.named_parameters()]
+    assert sorted(key for group in groups for key in group) == sorted(parameters)
+    assert all(groups) and len(groups) > 2
+    first = {"vit": "patch_embed.proj.weight", "resnet": "conv1.weight"}[CATALOGUE[name].family]
+    assert first in groups[0] and parameters[-1] in groups[-1]
+
+
+def test_it_exports_with_a_free_batch_size(name: str) -> None:
+    backbone, image = build(name)
+    backbone.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, while it traces
+        program = torch.export.export(backbone, (image,), dynamic_shapes=({0: torch.export.Dim("b", min=2, max=64)},))
+    other = torch.randn(5, *image.shape[1:])
+    with torch.no_grad():
+        close(program.module()(other), backbone(other))
+
+
+def test_hidden_tokens_are_dropped_and_the_rest_is_as_before(name: str) -> None:
+    backbone, image = build(name)
+    if not isinstance(backbone, TokenBackbone):
+        return
+    tokens = backbone.embed(image)
+    b, n, d = tokens.shape
+    mask = torch.rand(b, n).argsort(1) < n // 2
+    visible = backbone.embed(image, mask)
+    assert torch.equal(visible, tokens[~mask].view(b, n - n // 2, d))
+    prefix = backbone.encode(visible).shape[1] - visible.shape[1]
+    assert backbone.encode(tokens).shape == (b, prefix + n, d)
+    with pytest.raises(ValueError, match="same number"):
+        backbone.embed(image, torch.arange(b * n).view(b, n) < 3)
+
+
+def test_order_of_visible_tokens_does_not_matter(name: str) -> None:
+    backbone, image = build(name)
+    if not isinstance(backbone, TokenBackbone):
+        return
+    tokens = backbone.eval().embed(image)
+    order = torch.randperm(tokens.shape[1])
+    forth, back = backbone.encode(tokens[:, order]), backbone.encode(tokens)
+    prefix = forth.shape[1] - tokens.shape[1]
+    torch.testing.assert_close(forth[:, prefix:], back[:, prefix:][:, order], atol=1e-5, rtol=1e-5)
+
+
+def test_every_row_builds_at_full_size() -> None:
+    assert set(names()) == set(CATALOGUE)
+    for key in CATALOGUE:
+        with torch.device("meta"):
+            assert isinstance(create(key), Backbone)
