@@ -229,14 +229,20 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     """
     own = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
-    together = Barrier(workers + 1, timeout=60)  # keeps each thread from taking the turn of another
+    together = Barrier(workers + 1)  # keeps each thread from taking the turn of another
 
     def bind() -> None:
+        torch.get_num_threads()  # makes the thread adopt the default now; at its first operation that would undo ours
         torch.set_num_threads(1)
         together.wait()
 
-    for _ in range(workers):
-        pool.submit(bind)
-    together.wait()
-    torch.set_num_threads(own)
+    try:
+        for _ in range(workers):
+            pool.submit(bind)
+        together.wait()
+    except BaseException:  # interrupted, or no more threads to be had: nobody may wait for those that never come
+        together.abort()
+        raise
+    finally:
+        torch.set_num_threads(own)
     return pool

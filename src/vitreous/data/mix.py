@@ -99,9 +99,9 @@ def one_hot(label: Tensor, classes: int) -> Tensor:
 def _blend(image: Tensor, share: float) -> Tensor:
     """``share`` of each picture and the rest of the one before it; uint8 is rounded to the nearest."""
     mixed = torch.empty_like(image)
-    for i in range(len(image)):  # one by one: two float pictures stay in the cache, two float batches do not
-        blend = torch.lerp(image[i - 1].float(), image[i].float(), share)
-        mixed[i] = blend if image.is_floating_point() else blend.round_()
+    half = 0.0 if image.is_floating_point() else 0.5  # uint8 drops the fraction
+    for i in range(len(image)):  # one by one: a float picture stays in the cache, a float batch does not
+        mixed[i] = (image[i] * share).add_(image[i - 1], alpha=1 - share).add_(half)
     return mixed
 
 
@@ -113,5 +113,5 @@ def _paste(image: Tensor, share: float, rng: np.random.Generator) -> tuple[Tenso
     top, bottom = max(0, round(y - h / 2)), min(height, round(y + h / 2))
     left, right = max(0, round(x - w / 2)), min(width, round(x + w / 2))
     mixed = image.clone()
-    mixed[..., top:bottom, left:right] = image.roll(1, 0)[..., top:bottom, left:right]
+    mixed[..., top:bottom, left:right] = image[..., top:bottom, left:right].roll(1, 0)
     return mixed, 1 - (bottom - top) * (right - left) / (height * width)
