@@ -20,7 +20,7 @@ from vitreous.data.dataset import Source
 from vitreous.data.duplicates import COLUMNS, ROWS, difference_hash, thumbnail
 from vitreous.data.image import Facts, Preprocess, decode
 from vitreous.data.memory import Memory, Remembered
-from vitreous.errors import BadData
+from vitreous.errors import BadData, UnreadableImage
 
 Progress = Callable[[int, int], None]
 """Called with ``(pictures done, pictures in all)``, never from two threads at once."""
@@ -129,8 +129,10 @@ class _Surveyor:
         for i in indices:
             try:
                 self._look(i, self.source.read(i))
-            except BadData as error:
+            except UnreadableImage as error:
                 self.result.errors[i] = str(error)
+            except BadData as error:
+                self.result.errors[i] = f"cannot be opened: {error}"
         return len(indices)
 
     def _look(self, i: int, data: bytes) -> None:
