@@ -1,0 +1,109 @@
+"""One training step: gradients of a batch, their norm, and the optimiser's step if all of it is finite.
+
+Knows nothing of files, clocks or schedules; the same state, batch and numbers give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vitreous.train.device import Device
+from vitreous.train.state import State
+from vitreous.types import Batch
+
+
+class Report(NamedTuple):
+    """What a step did, agreed on by all processes."""
+
+    values: dict[str, float]  # the loss, and its parts by name: means over the whole batch
+    norm: float  # of the gradient, before clipping
+    finite: bool  # whether the weights moved
+    signals: tuple[bool, ...]  # raised by any process
+
+
+class Stepper:
+    """Applies batches to a state.
+
+    Args:
+        model: the state's task as ``device.wrap`` gave it.
+        accumulate: parts a batch is worked through in.
+        seed: what is random in the model at a step is a function of (seed, step, rank).
+    """
+
+    def __init__(self, state: State, model: nn.Module, device: Device, *, accumulate: int, seed: int) -> None:
+        self.state = state
+        self.device = device
+        self.accumulate = accumulate
+        self.seed = seed
+        self._model = model
+        self._buffers = list(state.task.network.buffers())
+
+    def update(self, batch: Batch, step: int, factor: float, signals: tuple[bool, ...] = ()) -> Report:
+        """Step ``step`` on ``batch``, learning rates multiplied by ``factor``.
+
+        When loss or gradient is not finite, weights, average and running statistics stay as they were.
+        """
+        optimiser = self.state.optimiser
+        self.device.seed(self.seed, step)
+        optimiser.set_rate(factor)
+        before = torch._foreach_mul(self._buffers, 1) if self._buffers else []
+        values = self._gradients(batch.to(self.device.torch))
+        report = self._agree(values, optimiser.clip(), signals)
+        if report.finite:
+            optimiser.step()
+            self.state.task.after_step(step)
+            if self.state.average is not None:
+                self.state.average.update(step + 1)
+        elif before:  # running statistics that have seen NaN never recover
+            torch._foreach_copy_(self._buffers, before)
+        optimiser.zero_grad()
+        return report
+
+    def _gradients(self, batch: Batch) -> dict[str, Tensor]:
+        """Leave the gradients of the mean loss over ``batch`` behind; the loss and its parts, detached scalars."""
+        sums: dict[str, Tensor] = {}
+        parts = list(split(batch, self.accumulate))
+        for i, part in enumerate(parts):
+            share = len(part.label) / len(batch.label)
+            # the processes exchange their gradients once, with the last part
+            with nullcontext() if i == len(parts) - 1 else self.device.unsynchronised(self._model):
+                with self.device.autocast():
+                    loss = self._model(part)
+                (loss.total * share).backward()
+            named = {"loss": loss.total} | {n: v for n, v in loss.parts.items() if n != "loss"}
+            for name, value in named.items():
+                sums[name] = sums.get(name, 0) + value.detach().to(self.device.torch) * share
+        return sums
+
+    def _agree(self, values: dict[str, Tensor], norm: Tensor, signals: tuple[bool, ...]) -> Report:
+        """One exchange between the processes, and one wait for the device, for all that the loop decides by."""
+        scalars = torch.stack([*values.values(), norm]).float()
+        raised = torch.tensor(signals, dtype=torch.float32, device=scalars.device)
+        told = self.device.sum(torch.cat([scalars, raised])).tolist()
+        means = [v / self.device.world for v in told[: len(scalars)]]
+        return Report(
+            values=dict(zip(values, means, strict=False)),
+            norm=means[-1],
+            finite=math.isfinite(means[0]) and math.isfinite(means[-1]),
+            signals=tuple(v > 0 for v in told[len(scalars) :]),
+        )
+
+
+def split(batch: Batch, parts: int) -> Iterator[Batch]:
+    """``batch`` in at most ``parts`` pieces of nearly equal size."""
+    size = math.ceil(len(batch.label) / parts)
+    for start in range(0, len(batch.label), size):
+        piece = slice(start, start + size)
+        yield Batch(
+            image=batch.image[piece],
+            label=batch.label[piece],
+            index=batch.index[piece],
+            target=None if batch.target is None else batch.target[piece],
+            mask=None if batch.mask is None else batch.mask[piece],
+        )
