@@ -1,0 +1,72 @@
+"""The pictures of the page: what was in them, what the model said, and how sure it was."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vitreous.analyse.scores import least_certain, most_confident_mistakes
+from vitreous.errors import VitreousError
+from vitreous.reports.text import percent
+from vitreous.reports.verdict import Judged
+
+Thumbnail = Callable[[str], bytes | None]
+"""From a picture's name in ``outputs.json`` to a small JPEG, PNG or WebP (about 192 pixels), or None."""
+
+MAGIC = {b"\xff\xd8\xff": "jpeg", b"\x89PNG\r\n": "png", b"RIFF": "webp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """One picture with its caption."""
+
+    name: str
+    source: str | None  # data URI
+    alt: str
+    right: bool
+    said: str
+    said_share: str
+    truth: str
+    truth_share: str
+
+
+def mistakes(judged: Judged, thumbnail: Thumbnail | None, limit: int = 12) -> list[Shown]:
+    """The wrong answers it was surest of."""
+    return _show(judged, most_confident_mistakes(judged.after, judged.outputs.labels, limit).tolist(), thumbnail)
+
+
+def uncertain(judged: Judged, thumbnail: Thumbnail | None, limit: int = 12) -> list[Shown]:
+    """The pictures between two names, right or wrong."""
+    return _show(judged, least_certain(judged.after, limit).tolist(), thumbnail)
+
+
+def _show(judged: Judged, places: Sequence[int], thumbnail: Thumbnail | None) -> list[Shown]:
+    return [_caption(judged, i, thumbnail) for i in places]
+
+
+def _caption(judged: Judged, i: int, thumbnail: Thumbnail | None) -> Shown:
+    names = [c.name for c in judged.scores.classes]
+    chances, truth = judged.after[i], int(judged.outputs.labels[i])
+    said = int(chances.argmax())
+    name = judged.outputs.names[i]
+    return Shown(
+        name=name,
+        source=data_uri(name, thumbnail),
+        alt=f"A picture of {names[truth]} that the model called {names[said]}",
+        right=said == truth,
+        said=names[said],
+        said_share=percent(float(chances[said]), 0),
+        truth=names[truth],
+        truth_share=percent(float(chances[truth]), 0),
+    )
+
+
+def data_uri(name: str, thumbnail: Thumbnail | None) -> str | None:
+    """The picture inside the page, or None when it cannot be had: a moved file must not cost the report."""
+    try:
+        found = thumbnail(name) if thumbnail else None
+    except (OSError, VitreousError):
+        return None
+    kind = next((kind for magic, kind in MAGIC.items() if found and found.startswith(magic)), None)
+    return f"data:image/{kind};base64,{base64.b64encode(found).decode('ascii')}" if found and kind else None

@@ -1,0 +1,37 @@
+"""Numbers and names as they are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from vitreous.reports.text import count, duration, interval, large, named, percent, sentence, shown
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.7124, "71.2 %"), (0.0, "0 %"), (1.0, "100 %"), (0.00001, "< 0.1 %"), (0.99999, "> 99.9 %"), (None, "–")],
+)
+def test_percent(share: float | None, text: str) -> None:
+    assert percent(share).replace("\N{NARROW NO-BREAK SPACE}", " ") == text
+
+
+def test_other_numbers() -> None:
+    assert interval(0.6583, 0.76).startswith("65.8–76.0")
+    assert [count(1, "picture"), count(1234, "picture"), count(2, "class", "classes")] == [
+        "1 picture",
+        "1,234 pictures",
+        "2 classes",
+    ]
+    assert [large(5_717_416), large(1.258e9), large(61), large(0.5)] == ["5.72 M", "1.26 G", "61", "0.5"]
+    assert [duration(0.5), duration(4.25), duration(59.6), duration(73.2)] == [
+        "30 s",
+        "4.2 min",
+        "1 h 00 min",
+        "1 h 13 min",
+    ]
+
+
+def test_names_cannot_disguise_themselves() -> None:
+    assert shown("a\u202eb\x1b[0m\udcff") == r"a\u202eb\x1b[0m\udcff"
+    assert shown("naïve 猫 👩‍🔬") == "naïve 猫 👩‍🔬"
+    assert sentence("<b>{}</b> {}", "<i>", named("&")) == '<b>&lt;i&gt;</b> <bdi class="name">&amp;</bdi>'
