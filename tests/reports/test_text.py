@@ -34,4 +34,5 @@ def test_other_numbers() -> None:
 def test_names_cannot_disguise_themselves() -> None:
     assert shown("a\u202eb\x1b[0m\udcff") == r"a\u202eb\x1b[0m\udcff"
     assert shown("naïve 猫 👩‍🔬") == "naïve 猫 👩‍🔬"
+    assert sentence("{} {}", "a\u202eb", named("\x00")) == r'a\u202eb <bdi class="name">\x00</bdi>'
     assert sentence("<b>{}</b> {}", "<i>", named("&")) == '<b>&lt;i&gt;</b> <bdi class="name">&amp;</bdi>'
