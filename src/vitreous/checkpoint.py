@@ -104,6 +104,10 @@ class RunFolder:
         """Whether anything of a run is here."""
         return any((self.path / name).exists() for name in (RUN, CARD, MANIFEST, _CHECKPOINTS))
 
+    def is_sealed(self) -> bool:
+        """Whether the run has finished: its manifest was the last thing it wrote."""
+        return (self.path / MANIFEST).exists()
+
     def lock(self) -> AbstractContextManager[None]:
         """Keep every other process out; left-overs of a killed one are swept away.
 

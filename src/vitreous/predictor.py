@@ -18,8 +18,9 @@ from torch import Tensor
 
 from vitreous import config
 from vitreous.checkpoint import RunFolder
-from vitreous.data.dataset import SUFFIXES
-from vitreous.data.image import Preprocess, decode, fit, shrink
+from vitreous.data.image import decode
+from vitreous.data.listing import SUFFIXES
+from vitreous.data.preprocess import Preprocess, fit, shrink
 from vitreous.errors import BadData, UnreadableImage
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.results import Classes

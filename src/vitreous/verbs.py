@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from vitreous.data.check import CheckResult
-    from vitreous.models import ModelRow
+    from vitreous.models.describe import Description
     from vitreous.predictor import Predictor
     from vitreous.results import Classes
-    from vitreous.run import Evaluation
+    from vitreous.review import Evaluation
 
 
 def check(data: str | Path, *, out: str | Path | None = None, quiet: bool = False) -> CheckResult:
@@ -103,7 +103,7 @@ def train(
     quiet
         No progress bar.
     """
-    from vitreous import recipes, run
+    from vitreous import execution, recipes
     from vitreous.errors import UsageError
 
     if budget is not None and epochs is not None:
@@ -127,7 +127,7 @@ def train(
         )
         plan, reasons = recipes.choose(wishes)
     plan = recipes.adjust(plan, set)
-    return run.execute(plan, out, reasons=reasons, overwrite=overwrite, quiet=quiet)
+    return execution.execute(plan, out, reasons=reasons, overwrite=overwrite, quiet=quiet)
 
 
 def resume(folder: str | Path, *, previous: bool = False, force: bool = False, quiet: bool = False) -> Predictor:
@@ -144,9 +144,9 @@ def resume(folder: str | Path, *, previous: bool = False, force: bool = False, q
     quiet
         No progress bar.
     """
-    from vitreous import run
+    from vitreous import execution
 
-    return run.resume(folder, previous=previous, force=force, quiet=quiet)
+    return execution.resume(folder, previous=previous, force=force, quiet=quiet)
 
 
 def evaluate(
@@ -169,9 +169,9 @@ def evaluate(
     quiet
         No progress bar.
     """
-    from vitreous import run
+    from vitreous import review
 
-    return run.evaluate(folder, data, split=split, quiet=quiet)
+    return review.evaluate(folder, data, split=split, quiet=quiet)
 
 
 def predict(
@@ -201,12 +201,12 @@ def report(folder: str | Path, *, out: str | Path | None = None) -> Path:
     out
         File to write; default RUN/report.html.
     """
-    from vitreous import run
+    from vitreous import review
 
-    return run.report(folder, out)
+    return review.report(folder, out)
 
 
-def list_models(pattern: str = "*") -> list[ModelRow]:
+def list_models(pattern: str = "*") -> list[Description]:
     """The models that can be trained, with their size and cost.
 
     Parameters
@@ -214,9 +214,13 @@ def list_models(pattern: str = "*") -> list[ModelRow]:
     pattern
         Part of a name, or a pattern such as 'vit_*'.
     """
-    from vitreous.models import rows
+    from vitreous import models
+    from vitreous.models.describe import describe
 
-    return rows(pattern)
+    found = models.names(pattern) or models.names(f"*{pattern}*")
+    if not found:
+        models.find(pattern)  # raises, with the nearest names
+    return [describe(name) for name in found]
 
 
 def load(folder: str | Path) -> Predictor:

@@ -18,10 +18,10 @@ from vitreous.errors import BadData
 
 if TYPE_CHECKING:
     from vitreous.data.check import CheckResult
-    from vitreous.models import ModelRow
+    from vitreous.models.describe import Description
     from vitreous.predictor import Picture, Predictor
     from vitreous.results import Classes
-    from vitreous.run import Evaluation
+    from vitreous.review import Evaluation
 
 NAME_WIDTH = 44
 _SEVERITY = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -78,7 +78,7 @@ def trained(run: Predictor) -> int:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row(
         f"{name} accuracy",
-        f"[bold]{metrics['accuracy']:.1%}[/]  (95 % interval {low:.1%} - {high:.1%}, {count} pictures never trained on)",
+        f"[bold]{metrics['accuracy']:.1%}[/]  (95 % interval {low:.1%} - {high:.1%}, {count} pictures it never saw)",
     )
     table.add_row("model", escape(f"{run.card['network']['model']}, {run.card['initialisation']}"))
     table.add_row("run", escape(str(run.folder)))
@@ -113,13 +113,12 @@ def evaluated(found: Evaluation) -> int:
 
 def inputs(places: list[Path], limit: int | None) -> Iterator[Picture]:
     """The pictures that the arguments of ``predict`` stand for: files, folders, patterns, or an embedded set."""
-    from vitreous.data.builtin import NAMES
-    from vitreous.data.dataset import open_source
+    from vitreous.data.dataset import BUILTIN, open_source
     from vitreous.predictor import files
 
     def every() -> Iterator[Picture]:
         for place in places:
-            if str(place) in NAMES and not place.exists():
+            if str(place) in BUILTIN and not place.exists():
                 source = open_source(str(place))
                 yield from ((source.name(i), source.read(i)) for i in range(len(source)))
             elif len(places) > 1 and not place.exists() and not any(c in str(place) for c in "*?["):
@@ -179,13 +178,13 @@ def _table(found: Iterable[Classes], top: int) -> None:
 # ---------------------------------------------------------------- models
 
 
-def models(rows: list[ModelRow]) -> int:
+def models(rows: list[Description]) -> int:
     """The catalogue as a table."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("model", "family", "size", "parameters", "MACs"):
-        table.add_column(column, justify="left" if column in ("model", "family") else "right", no_wrap=True)
+    for column in ("model", "size", "parameters", "MACs"):
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for row in rows:
-        table.add_row(row.name, row.family, str(row.size), f"{row.parameters / 1e6:.2f} M", f"{row.macs / 1e9:.2f} G")
+        table.add_row(row.name, f"{row.size} px", f"{row.params / 1e6:.2f} M", f"{row.macs / 1e9:.2f} G")
     _console().print(table)
     return 0
 

@@ -153,7 +153,7 @@ def _weave(rng: np.random.Generator, texture: int, x: _Plane, y: _Plane) -> _Pla
     v = v / period + _between(rng, 0, 1)
     wave, cross = np.sin(2 * np.pi * u), np.sin(2 * np.pi * v)
     pattern = {"stripes": wave, "checks": 1.6 * wave * cross, "dots": 1.4 * (wave + cross) - 0.4}[TEXTURES[texture]]
-    return np.clip(0.5 + 1.5 * pattern, 0, 1)
+    return np.asarray(np.clip(0.5 + 1.5 * pattern, 0, 1))
 
 
 # ---------------------------------------------------------------- ground and chance

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vitreous.data.image import Preprocess, step_one
 from vitreous.data.segment import Segment, remove, survey_folder
-from vitreous.errors import UsageError
+from vitreous.errors import NoSpace, UsageError
 
 _LOOK = 64 << 20  # bytes written between two looks at what others have put in the folder
 _COMMIT = 512 << 20  # bytes written after which a killed process need not start again
@@ -98,8 +98,8 @@ class Cache:
                 self._uncommitted = 0
                 try:
                     self._growing.commit()
-                except OSError as error:
-                    self._note(f"The picture cache could not be completed ({error.strerror}); later runs decode again.")
+                except (OSError, NoSpace) as error:
+                    self._note(f"The picture cache could not be completed, so later runs decode again: {error}")
 
     def close(self) -> None:
         """Commit and let go of all files. No thread may be reading."""

@@ -123,6 +123,9 @@ def _decode(data: bytes, preprocess: Preprocess | None) -> Decoded:
             f"too large: {image.width} x {image.height} pixels, the limit is {rules.max_pixels:,} pixels"
         )
     facts = _facts(image)
+    clear = image.info.get("transparency")
+    if facts.bits == 16 and isinstance(clear, tuple):  # Pillow keeps the high bytes of the pixels, but not of this
+        image.info["transparency"] = tuple(level >> 8 for level in clear)
     reduction = _load(image, preprocess)
     low, high, remark = _range(image)
     levels = np.concatenate(

@@ -7,6 +7,7 @@ belongs to the loss.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,11 @@ class MixConfig:
     prob: float = 1.0  # share of batches that are mixed
     off_after: float = 0.8  # share of training after which pictures come unmixed, so that it ends on real ones
 
+    @property
+    def is_on(self) -> bool:
+        """Whether any batch is ever mixed."""
+        return self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
+
     def __post_init__(self) -> None:
         if min(self.mixup, self.cutmix) < 0:
             raise UsageError(f"Mixing alphas are 0 or more, not mixup = {self.mixup} and cutmix = {self.cutmix}.")
@@ -44,17 +50,18 @@ class Mixer:
     Args:
         config: see ``MixConfig``.
         classes: number of classes k.
-        steps: length of the training; from ``off_after * steps`` on targets are one-hot and pictures untouched.
+        progress: share of the training done at a step; from ``off_after`` on targets are one-hot and pictures
+            untouched.
     """
 
-    def __init__(self, config: MixConfig, classes: int, steps: int) -> None:
+    def __init__(self, config: MixConfig, classes: int, progress: Callable[[int], float]) -> None:
         self.config = config
         self.classes = classes
-        self.last = math.ceil(config.off_after * steps)
+        self.progress = progress
 
     def __call__(self, batch: Batch, step: int, rng: np.random.Generator) -> Batch:
         """The batch of ``step``, mixed or not, with ``target`` filled either way."""
-        if step >= self.last:
+        if self.progress(step) >= self.config.off_after:
             return batch._replace(target=one_hot(batch.label, self.classes))
         return mix(batch, self.classes, self.config, rng)
 

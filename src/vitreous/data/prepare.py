@@ -86,10 +86,20 @@ class Prepared:
         """Class names in the order of the labels."""
         return self.source.classes
 
-    def pictures(self, side: Side) -> Pictures:
+    def indices(self, side: Side | Literal["all"]) -> NDArray[np.int64]:
+        """Numbers in the source of the pictures of one side; "all" leaves out only what cannot be used."""
+        chosen = self.split == SIDES.index(side) if side != "all" else self.survey.usable
+        return np.flatnonzero(chosen)
+
+    def pictures(self, side: Side | Literal["all"]) -> Pictures:
         """The pictures of one side, in the order of the source."""
-        indices = np.flatnonzero(self.split == SIDES.index(side))
-        return Pictures(self.source, indices, self.config.preprocess, cache=self.cache, digests=self.survey.digests)
+        return self.subset(self.indices(side))
+
+    def subset(self, indices: NDArray[np.int64]) -> Pictures:
+        """Some pictures by their numbers in the source."""
+        return Pictures(
+            self.source, indices, self.config.preprocess, cache=self.cache, digests=self.survey.digests
+        )
 
     @property
     def train(self) -> Pictures:

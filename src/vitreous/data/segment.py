@@ -2,7 +2,7 @@
 
 ``X.pixels`` is appended to by the one process that made it. ``X.index`` is replaced as a whole, so it is always a
 valid earlier state. Every row carries a checksum of its pixels: what a kill, a power cut or a bad disk has torn is
-never served, and for the same reason nothing is fsynced. Knows nothing of limits and of other pairs.
+never served, and for the same reason the pixels need no fsync. Knows nothing of limits and of other pairs.
 
 Pixels are read with ``preadv`` and not mapped: the pages stay the kernel's, memory does not grow with the epochs,
 and a file cut short by somebody else is a missing picture instead of a SIGBUS.
@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from vitreous.files import write_atomic
 
 _ROW = np.dtype([("digest", "V32"), ("start", "<u8"), ("height", "<u4"), ("width", "<u4"), ("check", "<u4")])
 _MAGIC = b"vitreous pixels 1\n"
@@ -127,17 +129,11 @@ class Segment:
         """Make all rows so far visible to others and to later runs.
 
         Raises:
-            OSError: the disk is full; the earlier index stands.
+            NoSpace, OSError: it cannot be written; the earlier index stands.
         """
         with self._lock:
             body = self._rows[: self._count].tobytes()
-        fresh = self.stem.with_suffix(".new")
-        try:
-            fresh.write_bytes(_MAGIC + body + zlib.crc32(body).to_bytes(4, "little"))
-            os.replace(fresh, self.stem.with_suffix(".index"))
-        except OSError:
-            fresh.unlink(missing_ok=True)
-            raise
+        write_atomic(self.stem.with_suffix(".index"), _MAGIC + body + zlib.crc32(body).to_bytes(4, "little"))
 
     def close(self) -> None:
         """Let go of the file. No thread may be reading."""
@@ -179,7 +175,7 @@ def remove(stem: Path) -> bool:
         descriptor = os.open(_pixels(stem), os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for suffix in (".index", ".new", ".pixels"):  # pixels without an index are litter, the reverse a lie
+            for suffix in (".index", ".pixels"):  # pixels without an index are litter, the reverse a lie
                 stem.with_suffix(suffix).unlink(missing_ok=True)
             return True
         finally:

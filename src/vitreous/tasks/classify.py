@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitreous.data.image import Preprocess
 from vitreous.data.mix import MixConfig
+from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import Augment, AugmentConfig, Evaluate, Transform
 from vitreous.network import Network
 from vitreous.tasks.task import Gather, Loss, Task
@@ -28,12 +28,14 @@ class ClassifyConfig:
     Attributes:
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
         class_weights: weigh each class by the inverse of its count, so that rare classes count as much as common ones.
+        balanced: show every class equally often instead; rare pictures return within an epoch.
         augment: how training pictures are varied.
         mix: mixup and cutmix; they happen in the loader's threads.
     """
 
     label_smoothing: float = 0.1
     class_weights: bool = False
+    balanced: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     mix: MixConfig = field(default_factory=MixConfig)
 

@@ -171,6 +171,10 @@ class Log:
         self._events(values, row["step"], "val/")
         self._images, self._busy, self._waited, self._last = 0, 0.0, 0.0, time.monotonic()
 
+    def say(self, text: str) -> None:
+        """Something people may like to know now, and need not keep."""
+        self._console.print(text, style="dim", markup=False)
+
     def notice(self, text: str) -> None:
         """Something people should know; kept in ``notices`` for the report."""
         self.notices.append(text)

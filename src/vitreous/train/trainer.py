@@ -99,6 +99,10 @@ class Trainer:
         self._journal: Journal | None = None
         self._plan: Plan
 
+    def progress(self, step: int) -> float:
+        """Share of the run that is done before ``step``, 0 to 1; known once ``fit`` has begun."""
+        return self._plan.progress(step)
+
     def fit(self, *, resume: bool = False, previous: bool = False, force: bool = False) -> Fitted:
         """Train to the end, or go on from where the folder's run was stopped.
 

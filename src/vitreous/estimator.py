@@ -1,0 +1,118 @@
+"""``ImageClassifier``: train and predict the way scikit-learn does, on arrays or lists of files.
+
+A thin coat over the same recipe and run that the command line uses.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from vitreous.data.dataset import ArraySource, FileSource
+from vitreous.errors import BadData
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from vitreous.data.dataset import Source
+    from vitreous.predictor import Predictor
+
+Pictures = np.ndarray | Sequence[str | Path | np.ndarray]
+"""Files, or uint8 pixels (h, w) or (h, w, 3) each; one array (n, h, w) or (n, h, w, 3) will do."""
+
+
+class ImageClassifier(ClassifierMixin, BaseEstimator):
+    """A picture classifier with scikit-learn's four verbs.
+
+    Parameters are those of ``vitreous.train``; what is None is chosen from the data. A validation share of the
+    training pictures is held out inside ``fit`` to choose the checkpoint and the temperature.
+
+    Attributes:
+        classes_: the distinct labels, sorted, of the type they were given in.
+        predictor_: the trained run.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "auto",
+        budget: str | None = None,
+        epochs: float | None = None,
+        size: int | None = None,
+        batch: int | None = None,
+        weights: str | None = None,
+        random_state: int = 0,
+        out: str | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.model = model
+        self.budget = budget
+        self.epochs = epochs
+        self.size = size
+        self.batch = batch
+        self.weights = weights
+        self.random_state = random_state
+        self.out = out
+        self.verbose = verbose
+
+    def fit(self, X: Pictures, y: Sequence[Any] | np.ndarray) -> Self:
+        """Train on pictures ``X`` with one label each in ``y``.
+
+        Raises:
+            BadData: lengths that differ, one class only, pictures that cannot be read.
+        """
+        from vitreous import execution, recipes
+
+        labels = np.asarray(y)
+        if labels.ndim != 1 or len(labels) != len(X):
+            raise BadData(f"{len(X)} pictures need one label each, not labels of shape {labels.shape}.")
+        self.classes_, encoded = np.unique(labels, return_inverse=True)
+        source = _source(X, encoded.astype(np.int64), [str(c) for c in self.classes_])
+        wishes = recipes.Wishes(
+            data=source.root,
+            model=self.model,
+            budget=self.budget,
+            epochs=self.epochs,
+            size=self.size,
+            batch=self.batch,
+            weights=self.weights,
+            seed=self.random_state,
+            test=0.0,  # scikit-learn's users hold out their own test set
+        )
+        plan, reasons = recipes.choose(wishes, source)
+        out = self.out or tempfile.mkdtemp(prefix="vitreous-")
+        trained = execution.execute(plan, out, source=source, reasons=reasons, overwrite=True, quiet=not self.verbose)
+        self.predictor_: Predictor = trained
+        return self
+
+    def predict_proba(self, X: Pictures) -> np.ndarray:
+        """Calibrated probabilities (n, k), columns in the order of ``classes_``.
+
+        Raises:
+            BadData: a picture cannot be read; names it.
+        """
+        check_is_fitted(self)
+        rows = []
+        for position, answer in enumerate(self.predictor_.stream(list(X))):
+            if answer.probabilities is None:
+                raise BadData(f"Picture {position} ({answer.name}): {answer.error}")
+            rows.append(answer.probabilities)
+        return np.stack(rows) if rows else np.zeros((0, len(self.classes_)), dtype=np.float32)
+
+    def predict(self, X: Pictures) -> np.ndarray:
+        """The most probable label of each picture (n,)."""
+        check_is_fitted(self)
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+def _source(X: Pictures, labels: np.ndarray, classes: Sequence[str]) -> Source:
+    first = X[0]
+    if isinstance(first, (str, Path)):
+        return FileSource([Path(str(x)) for x in X], labels, classes)
+    return ArraySource([np.asarray(x) for x in X], labels, classes)

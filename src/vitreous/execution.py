@@ -1,0 +1,196 @@
+"""From a run to a run folder: prepare the data, train, measure, report; and go on where that was stopped.
+
+Knows the order of things and the files they leave; what a run is stands in run.py, what its numbers mean in outcome.py.
+"""
+
+from __future__ import annotations
+
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitreous import config as configs
+from vitreous import outcome
+from vitreous.checkpoint import RUN, RunFolder
+from vitreous.data.dataset import Source
+from vitreous.data.prepare import Prepared, prepare
+from vitreous.errors import UsageError
+from vitreous.predictor import Predictor
+from vitreous.reports.page import write_report
+from vitreous.review import thumbnails
+from vitreous.run import Run, build, read_json, read_run, to_json
+from vitreous.train.device import Device, open_device, versions
+from vitreous.train.log import Log, counting
+from vitreous.train.trainer import Fitted, Trainer
+
+DATA = "data.json"  # what the data was when the run began
+
+
+def execute(
+    run: Run,
+    out: str | Path | None = None,
+    *,
+    source: Source | None = None,
+    reasons: Sequence[str] = (),
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Predictor:
+    """Train ``run`` in a new folder, measure it, and write its report.
+
+    Args:
+        out: the folder; by default one below runs/ that does not exist yet.
+        source: pictures that are open already, instead of ``run.data.source``.
+        reasons: why the run is as it is, for the user.
+        overwrite: replace a run that is there.
+
+    Raises:
+        VitreousError: as in the README's table of exit codes; nothing that was there before is lost.
+    """
+    with open_device(run.train.device, run.train.precision) as device:
+        place = Path(out) if out is not None else _place(run)
+        folder = RunFolder.create(place, overwrite=overwrite) if device.is_first else RunFolder(place)
+        device.barrier()
+        return _work(run, folder, device, source=source, reasons=reasons, quiet=quiet)
+
+
+def resume(folder: str | Path, *, previous: bool = False, force: bool = False, quiet: bool = False) -> Predictor:
+    """Go on with an interrupted run. A finished one is only checked and loaded.
+
+    Raises:
+        UsageError: not a run folder, or the data has changed and ``force`` is not given; names what changed.
+        DamagedFile: the newest checkpoint is damaged and ``previous`` is not given.
+    """
+    opened = RunFolder.open(folder)
+    if opened.is_sealed():
+        return Predictor.load(folder)
+    run = read_run(opened)
+    with open_device(run.train.device, run.train.precision) as device:
+        return _work(run, opened, device, going_on=True, previous=previous, force=force, quiet=quiet)
+
+
+def _work(
+    run: Run,
+    folder: RunFolder,
+    device: Device,
+    *,
+    source: Source | None = None,
+    reasons: Sequence[str] = (),
+    going_on: bool = False,
+    previous: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+) -> Predictor:
+    begin = time.monotonic()
+    log = Log(folder.path if device.is_first else None, quiet=quiet, tensorboard=run.tensorboard)
+    with folder.lock() if device.is_first else nullcontext():
+        prepared = _prepare(run, source, device, quiet=quiet)
+        if device.is_first and not going_on:
+            folder.write(RUN, to_json(configs.to_dict(run)))
+            folder.write(DATA, to_json(describe(prepared)))
+        if going_on and not force:
+            _refuse_other_data(folder, prepared)
+        for sentence in (*reasons, *prepared.notices) if not going_on else ():
+            log.say(sentence)
+        trainer = build(run, prepared, folder, device, log=log, spent=time.monotonic() - begin)
+        fitted = trainer.fit(resume=going_on, previous=previous, force=force)
+        if device.is_first:
+            _finish(run, folder, prepared, trainer, fitted)
+        device.barrier()
+    return Predictor.load(folder.path)
+
+
+def _prepare(run: Run, source: Source | None, device: Device, *, quiet: bool) -> Prepared:
+    """Survey the data: the first process fills the cache, the others find it filled."""
+    if not device.is_first:
+        device.barrier()
+    with counting("Looking at every picture", quiet=quiet or not device.is_first) as progress:
+        prepared = prepare(run.data, source=source, progress=progress)
+    if device.is_first:
+        device.barrier()
+    if run.network.classes != len(prepared.classes):
+        raise UsageError(
+            f"network.classes = {run.network.classes}, but the data has {len(prepared.classes)} classes; "
+            "set it, or train on the same data."
+        )
+    return prepared
+
+
+def _refuse_other_data(folder: RunFolder, prepared: Prepared) -> None:
+    before, now = read_json(folder.path / DATA), describe(prepared)
+    if before["digests"] == now["digests"]:
+        return
+    changes = [
+        f"{path} was {old}, is {new}"
+        for path, old, new in configs.diff(before, now)
+        if path.startswith(("classes", "counts"))
+    ]
+    raise UsageError(
+        f"The data is not what {folder.path} began with: {'; '.join(changes) or 'other pictures, as many as before'}. "
+        "Bring it back, give --force to go on all the same, or train a new run."
+    )
+
+
+def _finish(run: Run, folder: RunFolder, prepared: Prepared, trainer: Trainer, fitted: Fitted) -> None:
+    """Measure the chosen weights and write everything that ships."""
+    network, device = trainer.task.network, trainer.device
+    network.load_state_dict(fitted.weights)
+    found = outcome.measure(network, prepared)
+    images = fitted.steps * run.train.batch / max(fitted.seconds, 1e-9)
+    cost = outcome.cost(network, seconds=fitted.seconds, images_per_second=images, peak=peak_memory(device))
+    finished = replace(run, train=replace(run.train, plan=fitted.plan))
+    card = outcome.card(network, prepared, found, cost, _facts(finished, folder, trainer, fitted))
+    folder.write(RUN, to_json(configs.to_dict(finished)))
+    folder.publish(network.state_dict(), card, outcome.outputs(found, prepared))
+    write_report(folder.path, thumbnail=thumbnails(prepared.source))
+    folder.seal()
+
+
+def _facts(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) -> dict[str, Any]:
+    machine = trainer.device.facts()
+    epochs = fitted.steps / trainer.train.steps_per_epoch
+    return {
+        "command": f"vitreous train {shlex.quote(str(folder.path / RUN))}",
+        "seed": run.seed,
+        "initialisation": "scratch" if run.weights is None else f"weights of {run.weights}",
+        "train": {**configs.to_dict(run.train), "steps": fitted.steps, "epochs": round(epochs, 2)},
+        "augmentation": configs.to_dict(run.task),
+        "selection": {"step": fitted.step, "metric": "accuracy on validation", "value": fitted.score},
+        "device": machine["device"],
+        "machine": machine,
+        "versions": versions(),
+        "licences": {"vitreous": "Apache-2.0", "these weights": "yours: trained on your pictures"},
+        "notices": list(fitted.notices),
+    }
+
+
+def describe(prepared: Prepared) -> dict[str, Any]:
+    """The data as it was when the run began: enough to say later what has changed."""
+    return {
+        "source": prepared.source.root,
+        "classes": list(prepared.classes),
+        "counts": prepared.class_counts,
+        "digests": prepared.digests,
+    }
+
+
+def peak_memory(device: Device) -> float:
+    """The most memory held at once, in 10**6 bytes: of the GPU, or of this process."""
+    if device.torch.type == "cuda":
+        return torch.cuda.max_memory_allocated(device.torch) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def _place(run: Run) -> Path:
+    """runs/DATA-MODEL, or that with the first free number."""
+    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(run.data.source).stem) or "pictures"
+    names = (f"{stem}-{run.network.model}{f'-{n}' if n > 1 else ''}" for n in count(1))
+    return next(Path("runs") / name for name in names if not (Path("runs") / name).exists())

@@ -1,0 +1,166 @@
+"""What a finished training amounts to: answers on validation and test, temperature, scores, cost, and the card.
+
+Knows nothing of how the network was trained. The numbers here are the ones that are reported, so they are taken in
+float32, through the same preprocessing that prediction uses.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from vitreous import __version__
+from vitreous.analyse.calibration import fit_temperature
+from vitreous.analyse.cost import Cost
+from vitreous.analyse.scores import Scores, score
+from vitreous.config import to_dict
+from vitreous.data.dataset import Pictures
+from vitreous.data.listing import printable
+from vitreous.data.prepare import Prepared, Side
+from vitreous.data.preprocess import fit
+from vitreous.models.describe import describe
+from vitreous.network import Network
+
+SIDES: tuple[Side, ...] = ("val", "test")
+
+
+class Answers(NamedTuple):
+    """What the network said of every picture of one side."""
+
+    logits: Tensor  # (n, k) float32
+    labels: Tensor  # (n,) int64
+    index: Tensor  # (n,) int64, number in the source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The measured end of a run; ``scores`` and ``answers`` hold the sides that have pictures."""
+
+    answers: dict[str, Answers]
+    scores: dict[str, Scores]
+    temperature: float
+
+
+@torch.inference_mode()
+def answer(network: Network, pictures: Pictures, batch: int = 64) -> Answers:
+    """Logits of every picture, in the order of the side, from exactly the pixels that prediction would see."""
+    network.eval()
+    device = network.mean.device
+    parts = [(network(images.to(device)).float().cpu(), index) for images, index in _batches(pictures, batch)]
+    logits = torch.cat([part for part, _ in parts]) if parts else torch.zeros(0, network.config.classes)
+    index = torch.cat([i for _, i in parts]) if parts else torch.zeros(0, dtype=torch.int64)
+    return Answers(logits, torch.from_numpy(pictures.labels.copy()), index)
+
+
+def measure(network: Network, prepared: Prepared) -> Outcome:
+    """Answer validation and test; fit the temperature on validation (Guo et al. 2017, section 4.2); score both."""
+    answers = {side: answer(network, prepared.pictures(side)) for side in SIDES}
+    answers = {side: a for side, a in answers.items() if len(a.labels)}
+    temperature = fit_temperature(*_numbers(answers["val"])) if "val" in answers else 1.0
+    scores = {side: score(*_numbers(a), prepared.classes, temperature) for side, a in answers.items()}
+    return Outcome(answers=answers, scores=scores, temperature=temperature)
+
+
+@torch.inference_mode()
+def speed(network: Network, batch: int = 32, repeats: int = 5) -> float:
+    """Pictures a second through the forward pass alone: the median of a few batches of noise."""
+    image = torch.randint(0, 256, (batch, 3, network.config.size, network.config.size), dtype=torch.uint8)
+    image = image.to(network.mean.device)
+    network.eval()(image)  # the first call allocates and chooses kernels
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        network(image).cpu()
+        times.append(time.perf_counter() - start)
+    return batch / statistics.median(times)
+
+
+def outputs(outcome: Outcome, prepared: Prepared) -> dict[str, bytes]:
+    """The answers as files of the run folder: outputs.safetensors, and outputs.json with the pictures' names."""
+    tensors = {
+        f"{side}_{name}": tensor.contiguous()
+        for side, answers in outcome.answers.items()
+        for name, tensor in zip(Answers._fields, answers, strict=True)
+    }
+    names = {
+        side: [printable(prepared.source.name(int(i))) for i in answers.index]
+        for side, answers in outcome.answers.items()
+    }
+    return {"outputs.safetensors": to_bytes(tensors), "outputs.json": json.dumps(names).encode()}
+
+
+def card(
+    network: Network, prepared: Prepared, outcome: Outcome, cost: Cost, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything that is known of the weights; ``facts`` adds how they were trained.
+
+    The fields are described in ``vitreous.reports.recorded``.
+    """
+    source, survey = prepared.source, prepared.survey
+    return {
+        "vitreous": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "status": "finished",
+        "data": {
+            "source": source.root,
+            "classes": list(prepared.classes),
+            "split": "automatic" if source.split is None else "given",
+            "counts": prepared.class_counts,
+            "digests": prepared.digests,
+            "unreadable": _reasons(prepared, survey.errors),
+            "left_out": _reasons(prepared, survey.quarantined),
+            "notices": list(prepared.notices),
+        },
+        "network": {
+            "model": network.config.model,
+            "parameters": cost.parameters,
+            "macs": cost.macs,
+            "size": network.config.size,
+            "options": network.config.options,
+            "config": to_dict(network.config),
+        },
+        "preprocess": to_dict(prepared.config.preprocess),
+        "calibration": {"temperature": outcome.temperature},
+        "metrics": {side: s.summary() for side, s in outcome.scores.items()},
+        "cost": asdict(cost),
+        **facts,
+    }
+
+
+def cost(network: Network, *, seconds: float, images_per_second: float | None, peak: float | None) -> Cost:
+    """What the run took; MACs by the convention of ``vitreous.models.describe``."""
+    config = network.config
+    described = describe(config.model, config.size, config.classes)
+    return Cost(
+        parameters=sum(p.numel() for p in network.parameters()),
+        macs=described.macs,
+        minutes=seconds / 60,
+        images_per_second_train=images_per_second,
+        images_per_second_predict=speed(network),
+        peak_memory_mb=peak,
+    )
+
+
+def _batches(pictures: Pictures, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(pictures), batch):
+        samples = [pictures[i] for i in range(start, min(start + batch, len(pictures)))]
+        images = torch.stack([fit(s.image, pictures.preprocess) for s in samples])
+        yield images, torch.tensor([s.index for s in samples])
+
+
+def _numbers(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+    return answers.logits.numpy(), answers.labels.numpy()
+
+
+def _reasons(prepared: Prepared, reasons: Mapping[int, str]) -> list[list[str]]:
+    return [[printable(prepared.source.name(i)), reason] for i, reason in sorted(reasons.items())]

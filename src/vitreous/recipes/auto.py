@@ -1,0 +1,210 @@
+"""A complete run from a folder of pictures and few wishes: what is left open is chosen from the data, with the reason.
+
+Knows nothing of how a run is executed. Reasons are sentences for the user; the measurements behind them stand in
+docs/recipes.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vitreous import duration, models
+from vitreous.checkpoint import RunFolder
+from vitreous.config import from_dict
+from vitreous.data.dataset import Source, open_source
+from vitreous.data.image import decode
+from vitreous.data.mix import MixConfig
+from vitreous.data.prepare import DataConfig
+from vitreous.data.preprocess import Preprocess
+from vitreous.data.transforms import AugmentConfig
+from vitreous.errors import BadData, UsageError
+from vitreous.network import NetworkConfig
+from vitreous.run import Run
+from vitreous.tasks.classify import ClassifyConfig
+from vitreous.train.config import TrainConfig
+from vitreous.train.optim import OptimConfig
+
+DEFAULT_BUDGET = "10m"
+MOST_EPOCHS = 300  # past this, a small data set is only learned by heart
+LOOKS = 64  # pictures that are opened to learn the usual size and shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the user asked for; None where it is left to the data."""
+
+    data: str
+    model: str = "auto"
+    budget: str | None = None
+    epochs: float | None = None
+    size: int | None = None
+    batch: int | None = None
+    resize: Literal["crop", "letterbox", "squash"] | None = None
+    weights: str | None = None
+    seed: int = 0
+    workers: int = 1
+    allow_bad: float = 0.01
+    test: float = 0.15
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """What can be known of a data set in a moment."""
+
+    pictures: int
+    classes: int
+    side: int  # pixels, median of the shorter sides
+    elongated: float  # share of pictures whose sides differ by a factor of more than 1.8
+
+
+def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]]:
+    """The run for ``wishes``, and why it is as it is.
+
+    Args:
+        source: pictures that are open already, instead of ``wishes.data``.
+
+    Raises:
+        UsageError: an unknown model, or wishes that contradict each other.
+        BadData: there are no pictures, or none of those looked at can be read.
+    """
+    _refuse(wishes)
+    source = source if source is not None else open_source(wishes.data)
+    seen = glance(source)
+    reasons: list[str] = []
+    if wishes.weights is not None and (Path(wishes.weights) / "card.json").exists():
+        wishes = _like(wishes, reasons)
+    size = wishes.size or _size(wishes, seen, reasons)
+    model = _model(wishes, seen, size, reasons)
+    data = DataConfig(
+        source=wishes.data,
+        preprocess=Preprocess(size=size, store=_store(size), policy=_policy(wishes, seen, reasons)),
+        allow_bad=wishes.allow_bad,
+        test=wishes.test,
+    )
+    run = Run(
+        data=data,
+        network=NetworkConfig(model=model, classes=max(seen.classes, 1), size=size),
+        task=ClassifyConfig(augment=_augment(wishes, size, reasons), mix=MixConfig(mixup=0.0, cutmix=0.0)),
+        train=_train(wishes, seen, model, reasons),
+        weights=wishes.weights,
+        seed=wishes.seed,
+        workers=wishes.workers,
+        tensorboard=wishes.tensorboard,
+    )
+    return run, reasons
+
+
+def glance(source: Source) -> Glance:
+    """Open a few pictures, evenly spread, for their size and shape.
+
+    Raises:
+        BadData: the source is empty, or none of the pictures can be read.
+    """
+    shorter, longer = [], []
+    for i in np.unique(np.linspace(0, len(source) - 1, min(LOOKS, len(source))).astype(int)):
+        try:
+            facts = decode(source.read(int(i)), Preprocess(store=32)).facts
+        except BadData:
+            continue  # the survey counts these, names them, and stops when there are too many
+        shorter.append(min(facts.width, facts.height))
+        longer.append(max(facts.width, facts.height))
+    if not shorter:
+        raise BadData(
+            f"None of the pictures in {source.root} that were tried can be read; `vitreous check` says what is wrong."
+        )
+    elongated = np.mean(np.array(longer) > 1.8 * np.array(shorter))
+    return Glance(
+        pictures=len(source), classes=len(source.classes), side=int(np.median(shorter)), elongated=float(elongated)
+    )
+
+
+def _refuse(wishes: Wishes) -> None:
+    if wishes.model != "auto":
+        models.find(wishes.model)
+    for name, value, least in (
+        ("--size", wishes.size, 8),
+        ("--batch", wishes.batch, 1),
+        ("--epochs", wishes.epochs, 0),
+    ):
+        if value is not None and not (value >= least and value > 0):
+            raise UsageError(f"{name} must be at least {max(least, 1)}, not {value}.")
+    if wishes.budget is not None:
+        duration.seconds(wishes.budget)
+
+
+def _like(wishes: Wishes, reasons: list[str]) -> Wishes:
+    """Model and size of the run whose weights are to be used, unless something else was asked for."""
+    assert wishes.weights is not None
+    card = RunFolder.open(wishes.weights).load_card()
+    theirs = from_dict(NetworkConfig, card["network"]["config"])
+    reasons.append(f"model {theirs.model} at {theirs.size} px: that of {wishes.weights}")
+    changes: dict[str, Any] = {}
+    if wishes.model == "auto":
+        changes["model"] = theirs.model
+    if wishes.size is None:
+        changes["size"] = theirs.size
+    return Wishes(**{**wishes.__dict__, **changes})
+
+
+def _size(wishes: Wishes, seen: Glance, reasons: list[str]) -> int:
+    """As much as the pictures hold, up to what can be trained from scratch in reasonable time."""
+    size = 32 if seen.side < 48 else 64 if seen.side < 80 else 96
+    if wishes.model != "auto":
+        size = max(size, 0) if models.find(wishes.model).size < 224 else min(224, max(96, seen.side // 32 * 32))
+    reasons.append(f"size {size}: the shorter side of the pictures is {seen.side} px at the median")
+    return size
+
+
+def _store(size: int) -> int:
+    """A little more than the network sees, so that random crops have something to choose from."""
+    return size if size <= 32 else round(size * 8 / 7)
+
+
+def _model(wishes: Wishes, seen: Glance, size: int, reasons: list[str]) -> str:
+    if wishes.model != "auto":
+        return wishes.model
+    model = "resnet20_cifar" if size <= 32 else "resnet18_cifar"
+    reasons.append(
+        f"model {model}: from scratch on {seen.pictures:,} pictures it beat the plain ViTs in our measurements "
+        "(docs/recipes.md); --model vit_nano_patch8_96 trains a ViT"
+    )
+    return model
+
+
+def _policy(wishes: Wishes, seen: Glance, reasons: list[str]) -> Literal["crop", "letterbox", "squash"]:
+    if wishes.resize is not None:
+        return wishes.resize
+    if seen.elongated > 0.1:
+        reasons.append(f"resize letterbox: {seen.elongated:.0%} of the pictures are elongated, a crop would cut them")
+        return "letterbox"
+    return "crop"
+
+
+def _augment(wishes: Wishes, size: int, reasons: list[str]) -> AugmentConfig:
+    flip = 0.5
+    if wishes.data == "digits":
+        flip = 0.0
+        reasons.append("no mirror images: a mirrored digit is another sign")
+    if size <= 32:
+        return AugmentConfig(pad=size // 8, flip=flip)
+    return AugmentConfig(crop_scale=(0.35, 1.0), flip=flip)
+
+
+def _train(wishes: Wishes, seen: Glance, model: str, reasons: list[str]) -> TrainConfig:
+    batch = wishes.batch or int(np.clip(2 ** np.floor(np.log2(max(seen.pictures / 10, 1))), 4, 64))
+    budget = wishes.budget
+    if budget is None and wishes.epochs is None:
+        budget = DEFAULT_BUDGET
+        reasons.append(f"budget {budget}: the default; --budget 1h or --epochs 50 set another")
+    optim = OptimConfig(name="adamw", lr=1e-4, layer_decay=0.75) if wishes.weights else OptimConfig(name="muon")
+    return TrainConfig(
+        epochs=wishes.epochs,
+        budget_seconds=None if budget is None else duration.seconds(budget),
+        batch=batch,
+        optim=optim,
+    )

@@ -1,0 +1,40 @@
+"""A run that was saved, as a run again; and a run with single fields changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitreous import config
+from vitreous.errors import BadData, UsageError
+from vitreous.run import Run
+
+
+def repeat(file: str | Path) -> Run:
+    """The run that a run.json describes.
+
+    Raises:
+        BadData: the file is missing or not JSON.
+        UsageError: it is JSON, but not of a run of this version; names the field.
+    """
+    try:
+        values = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadData(f"{file} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise BadData(f"{file} is not valid JSON ({error}); take the run.json of a run folder.") from None
+    return config.from_dict(Run, values)
+
+
+def adjust(run: Run, changes: Sequence[str]) -> Run:
+    """``run`` with ``"train.optim.lr=1e-3"`` and the like applied.
+
+    Raises:
+        UsageError: not of the form NAME=VALUE, no such field, or a value that does not fit it.
+    """
+    pairs = [change.partition("=") for change in changes]
+    for name, equals, _ in pairs:
+        if not (name.strip() and equals):
+            raise UsageError(f"{name!r} does not set anything; write NAME=VALUE, as in train.optim.lr=1e-3.")
+    return config.override(run, {name.strip(): value for name, _, value in pairs})

@@ -1,0 +1,119 @@
+"""A finished run, looked at again: measured on other pictures, or its page written anew. Nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitreous import outcome
+from vitreous.analyse.scores import Scores, score
+from vitreous.checkpoint import RunFolder
+from vitreous.data.dataset import Source, open_source
+from vitreous.data.image import decode, encode_jpeg
+from vitreous.data.listing import printable
+from vitreous.data.prepare import prepare
+from vitreous.data.preprocess import Preprocess, shrink
+from vitreous.errors import BadData, DamagedFile, UsageError
+from vitreous.predictor import Predictor
+from vitreous.reports.page import write_report
+from vitreous.run import read_run
+from vitreous.train.log import counting
+from vitreous.types import UNLABELLED
+
+Split = Literal["test", "val", "train", "all"]
+THUMBNAIL = 96  # pixels of the shorter side
+
+
+class Evaluation(NamedTuple):
+    """A trained run measured on one set of pictures."""
+
+    data: str
+    split: str
+    scores: Scores
+    notices: tuple[str, ...]
+
+
+def evaluate(
+    folder: str | Path, data: str | Path | None = None, *, split: Split | None = None, quiet: bool = False
+) -> Evaluation:
+    """Measure a run on a side of its own data, or on all (or a given side) of other data with the same classes.
+
+    Raises:
+        UsageError: the other data has classes that the model does not know, or no such side.
+        BadData: the pictures cannot be used.
+    """
+    predictor = Predictor.load(folder)
+    run = read_run(RunFolder.open(folder))
+    other = data is not None
+    config = replace(run.data, source=str(data)) if other else run.data
+    source = open_source(config.source)
+    with counting("Looking at every picture", quiet=quiet) as progress:
+        # other pictures may be of one class, or have no split: they are taken as they come
+        prepared = prepare(config, labelled=not other, source=source, progress=progress)
+    notices = list(prepared.notices)
+    side = split or ("all" if other else "test")
+    indices = prepared.indices(side)
+    if other:
+        indices = indices[source.labels[indices] != UNLABELLED]
+    elif prepared.digests != predictor.card["data"]["digests"]:
+        notices.append("The data has changed since the run was trained: some of these pictures may be trained on.")
+    if not len(indices):
+        raise BadData(f"{source.root} has no labelled pictures for {side}; choose another split or other data.")
+    labels = _translated(source, indices, predictor.classes)
+    answers = outcome.answer(predictor.network, prepared.subset(indices))
+    scores = score(answers.logits.numpy(), labels, predictor.classes, predictor.temperature)
+    return Evaluation(str(source.root), side, scores, tuple(notices))
+
+
+def report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the page of a run, finished or not, and return its place."""
+    opened = RunFolder.open(folder)
+    sealed = opened.is_sealed()
+    if sealed:
+        opened.verify()
+    try:
+        source: Source | None = open_source(read_run(opened).data.source)
+    except (BadData, UsageError, DamagedFile):
+        source = None  # the pictures are elsewhere now; the page shows their names
+    with opened.lock() if out is None else nullcontext():
+        place = write_report(
+            opened.path, None if out is None else Path(out), thumbnail=None if source is None else thumbnails(source)
+        )
+        if sealed and out is None:
+            opened.seal()
+    return place
+
+
+def thumbnails(source: Source) -> Callable[[str], bytes | None]:
+    """What the report asks for a small picture by name."""
+    numbers = {printable(source.name(i)): i for i in range(len(source))}
+    small = Preprocess(size=THUMBNAIL, store=THUMBNAIL)
+
+    def thumbnail(name: str) -> bytes | None:
+        if name not in numbers:
+            return None
+        try:
+            return encode_jpeg(shrink(decode(source.read(numbers[name]), small).pixels, small))
+        except BadData:
+            return None
+
+    return thumbnail
+
+
+def _translated(source: Source, indices: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Labels of another data set in the model's numbers, by class name."""
+    number = {name: i for i, name in enumerate(classes)}
+    used = sorted({source.classes[source.labels[i]] for i in indices})
+    unknown = [name for name in used if name not in number]
+    if unknown:
+        raise UsageError(
+            f"The model does not know the class{'es' * (len(unknown) > 1)} {', '.join(unknown[:5])}; "
+            f"it knows {', '.join(classes[:10])}. Rename the folders, or leave those pictures out."
+        )
+    return np.array([number[source.classes[source.labels[i]]] for i in indices], dtype=np.int64)

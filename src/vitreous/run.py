@@ -1,0 +1,155 @@
+"""A run: everything that decides what comes out, as one config, and the trainer it describes.
+
+Knows every room it wires together and none of the recipes that choose the values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vitreous import config as configs
+from vitreous.checkpoint import RUN, RunFolder
+from vitreous.data.loader import Loader
+from vitreous.data.mix import Mixer
+from vitreous.data.prepare import DataConfig, Prepared
+from vitreous.errors import DamagedFile, UsageError
+from vitreous.models import foreign
+from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.tasks.classify import ClassifyConfig, ClassifyTask
+from vitreous.train.config import TrainConfig
+from vitreous.train.device import Device
+from vitreous.train.log import Log
+from vitreous.train.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training, complete: the same ``Run`` on the same data, machine and versions gives the same weights.
+
+    Attributes:
+        weights: where the network starts from, a run folder or a checkpoint file; None from scratch.
+        seed: of everything random.
+        workers: threads that prepare batches; no influence on the result.
+        tensorboard: also write events for TensorBoard.
+    """
+
+    data: DataConfig
+    network: NetworkConfig
+    task: ClassifyConfig = field(default_factory=ClassifyConfig)
+    train: TrainConfig
+    weights: str | None = None
+    seed: int = 0
+    workers: int = 1
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.data.preprocess.size != self.network.size:
+            raise UsageError(
+                f"data.preprocess.size = {self.data.preprocess.size} and network.size = {self.network.size} differ; "
+                "set both."
+            )
+        if self.workers < 0:
+            raise UsageError(f"workers = {self.workers} must be 0 or more.")
+
+
+def build(
+    run: Run, prepared: Prepared, folder: RunFolder, device: Device, *, log: Log | None = None, spent: float = 0.0
+) -> Trainer:
+    """Wire network, task, loaders and loop together; nothing is trained yet.
+
+    Args:
+        spent: seconds of the time budget that preparing the data has used.
+
+    Raises:
+        UsageError: values that do not go together, or weights of another architecture.
+        DamagedFile: the weights are not what was saved.
+    """
+    device.seed(run.seed, -1)  # the fresh weights; steps are counted from 0
+    network = build_network(run.network)
+    if run.weights is not None:
+        load_weights(network, run.weights, prepared.classes)
+    task = ClassifyTask(network, run.task, run.data.preprocess, prepared.class_counts["train"])
+    share: dict[str, Any] = {"seed": run.seed, "rank": device.rank, "world": device.world, "workers": run.workers}
+    batch = run.train.batch
+
+    def progress(step: int) -> float:  # known to the trainer alone, which is made from these loaders
+        return trainer.progress(step)
+
+    mixer = Mixer(run.task.mix, run.network.classes, progress) if run.task.mix.is_on else None
+    train = Loader(
+        prepared.train, task.views(True), batch=batch, train=True, balanced=run.task.balanced, after=mixer, **share
+    )
+    val = Loader(prepared.val, task.views(False), batch=batch, train=False, **share) if len(prepared.val) else None
+    trainer = Trainer(
+        task,
+        run.train,
+        train=train,
+        val=val,
+        folder=folder,
+        device=device,
+        seed=run.seed,
+        identity=identity(run, prepared),
+        spent=spent,
+        log=log,
+    )
+    return trainer
+
+
+def identity(run: Run, prepared: Prepared) -> dict[str, Any]:
+    """What a resumed run must share with the one that was stopped; how fast data comes is not part of it."""
+    values = configs.to_dict(run)
+    for name in ("workers", "tensorboard"):
+        values.pop(name)
+    for name in ("cache_dir", "cache_gib", "source"):
+        values["data"].pop(name)
+    return {"run": values, "data": prepared.digests}
+
+
+def read_run(folder: RunFolder) -> Run:
+    """The settings of a run folder.
+
+    Raises:
+        DamagedFile: run.json is missing or is not JSON.
+        UsageError: it is of another version; names the field.
+    """
+    return configs.from_dict(Run, read_json(folder.path / RUN))
+
+
+def load_weights(network: Network, place: str, classes: Sequence[str]) -> None:
+    """Start ``network`` from a run folder or a checkpoint file; the classifier comes along if the classes are the same.
+
+    Raises:
+        UsageError: another architecture, or no such place.
+        DamagedFile: not what was saved.
+    """
+    if not Path(place).is_dir():
+        tensors = foreign.read(place)
+        own = network.head.state_dict()["fc.weight"].shape
+        _, theirs = foreign.translate(tensors)
+        head = theirs.get("head.fc.weight")
+        foreign.load(network, tensors, keep_head=head is not None and head.shape == own)
+        return
+    other = RunFolder.open(place)
+    same = tuple(other.load_card()["data"]["classes"]) == tuple(classes)
+    foreign.load(network, other.load_weights(), keep_head=same)
+
+
+def to_json(values: Any) -> bytes:
+    """``values`` as a small file that people can read."""
+    return (json.dumps(values, indent=1, ensure_ascii=True) + "\n").encode()
+
+
+def read_json(path: Path) -> Any:
+    """What such a file of a run folder holds.
+
+    Raises:
+        DamagedFile: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DamagedFile(f"{path} is missing or damaged; restore it from a copy or train again.") from None
