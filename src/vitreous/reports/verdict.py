@@ -114,7 +114,7 @@ def comparison(run: Recorded, judged: Judged) -> Markup:
         percent(share),
         percent(1 / len(run.classes)),
     )
-    if judged.scores.accuracy.low > share:
+    if judged.scores.accuracy.low > max(share, 1 / len(run.classes)):
         return said
     return sentence("{} <strong>This model is not clearly better than that.</strong>", said)
 
