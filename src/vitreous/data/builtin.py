@@ -138,9 +138,9 @@ def _distance(shape: int, u: _Plane, v: _Plane) -> _Plane:
     if SHAPES[shape] == "disc":
         return np.hypot(u, v) - 0.8
     if SHAPES[shape] == "square":
-        return np.maximum(np.abs(u), np.abs(v)) - 0.71
+        return np.asarray(np.maximum(np.abs(u), np.abs(v)) - 0.71)
     if SHAPES[shape] == "triangle":
-        return np.maximum(np.abs(u) * np.sqrt(3) / 2 + v / 2, -v) - 0.62
+        return np.asarray(np.maximum(np.abs(u) * np.sqrt(3) / 2 + v / 2, -v) - 0.62)
     along, across = np.maximum(np.abs(u), np.abs(v)), np.minimum(np.abs(u), np.abs(v))
     return np.asarray(np.maximum(along - 0.92, across - 0.33))
 

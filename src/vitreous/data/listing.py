@@ -78,10 +78,10 @@ class Listing(NamedTuple):
     notices: tuple[str, ...]
 
 
-def natural(name: str) -> tuple[object, ...]:
+def natural(name: str) -> tuple[tuple[object, ...], str]:
     """Sort key by which ``2`` comes before ``10`` and ``b`` after ``A``."""
     parts = re.split(r"([0-9]+)", name)
-    return *(int(p) if i % 2 else p.casefold() for i, p in enumerate(parts)), name
+    return tuple(int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)), name
 
 
 def printable(name: str) -> str:

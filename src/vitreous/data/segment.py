@@ -166,6 +166,10 @@ def survey_folder(folder: Path) -> list[tuple[float, int, Path]]:
     for index in folder.glob("*.index"):
         if not index.with_suffix(".pixels").exists():
             index.unlink(missing_ok=True)
+    for half in folder.glob(".tmp-*"):
+        with suppress(OSError):
+            if time.time() - half.stat().st_mtime > _ORPHAN:
+                half.unlink()
     return sorted(pairs)
 
 
