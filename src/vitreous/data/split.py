@@ -13,9 +13,9 @@ number drawn may differ from ``p n`` by ``max(1, p n / 4)``; a class with three 
 validation and one for test, a class with two has train and validation, a class with one has train. A class outside
 these bounds has its own threshold moved, just as far as needed, so the groups nearest to it change sides.
 
-**What can move a picture.** Adding others to a class that needs no correction moves nothing. A corrected class may
-move the few groups at its threshold. A new near-duplicate joins its group and, where it has the smallest digest,
-draws anew for the whole group. Nothing else does; a larger ``val`` never touches the test side.
+**What can move a picture.** Adding others to a class that needs no correction moves nothing. In a corrected class one
+new group moves at most three others, those at the thresholds. A new near-duplicate joins its group and, where it has
+the smallest digest, draws anew for the whole group. Nothing else does; a larger ``val`` never touches the test side.
 
 **A split that the data brings** is respected. Copies across its sides are left out of train (and of validation,
 when the other copy is in test), never of test. Train and test only: validation is drawn from train. Train and
