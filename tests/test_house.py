@@ -52,7 +52,7 @@ REFUSED = [
     (r"tasks/(?!task)\w+", r"vitreous\.tasks\.(?!task|losses|ema)\w+"),  # tasks never import each other
     (r"train/\w+", r"vitreous\.tasks\.(?!task)\w+"),  # the loop knows tasks by contract
     (r"train/\w+", r"vitreous\.(network|models)"),
-    (r"tasks/\w+", r"vitreous\.data\.(?!views|transforms|mix|image)\w+"),
+    (r"tasks/\w+", r"vitreous\.data\.(?!views|transforms|mix|preprocess)\w+"),
     (r"models/(?!foreign|hub|__init__)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families never import each other
     (r"(predictor|reports/\w+)", r"vitreous\.(tasks|train|run|recipes)"),
 ]

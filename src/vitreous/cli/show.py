@@ -47,21 +47,22 @@ def checked(found: CheckResult) -> int:
     """The doctor's findings, worst first, and what to do about each."""
     console = _console()
     console.print(found.headline, markup=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("", "finding", "pictures", "for example", "what to do"):
-        table.add_column(name, justify="right" if name == "pictures" else "left", overflow="fold")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
     for finding in found.findings:
+        table.add_row()
         colour = _SEVERITY[finding.severity]
-        table.add_row(
-            f"[{colour}]{finding.severity}[/]",
-            escape(finding.title),
-            str(finding.count),
-            escape("\n".join(finding.examples[:2])),
-            escape(finding.remedy),
-        )
+        table.add_row(f"[{colour}]{finding.severity}[/]", str(finding.count), f"[bold]{escape(finding.title)}[/]")
+        for example in finding.examples[:2]:
+            table.add_row("", "", f"[dim]{escape(example)}[/]")
+        table.add_row("", "", escape(finding.remedy))
     console.print(table)
+    console.print()
     for name, text in (("details", found.report), ("quarantine", found.quarantine)):
-        console.print(f"{name:<12}{text}", markup=False, soft_wrap=True)
+        if text is not None:
+            console.print(f"{name:<12}{text}", markup=False, soft_wrap=True)
     return 0
 
 

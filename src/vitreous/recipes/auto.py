@@ -126,13 +126,11 @@ def glance(source: Source) -> Glance:
 def _refuse(wishes: Wishes) -> None:
     if wishes.model != "auto":
         models.find(wishes.model)
-    for name, value, least in (
-        ("--size", wishes.size, 8),
-        ("--batch", wishes.batch, 1),
-        ("--epochs", wishes.epochs, 0),
-    ):
-        if value is not None and not (value >= least and value > 0):
-            raise UsageError(f"{name} must be at least {max(least, 1)}, not {value}.")
+    for name, value, least in (("--size", wishes.size, 8), ("--batch", wishes.batch, 1)):
+        if value is not None and value < least:
+            raise UsageError(f"{name} must be at least {least}, not {value}.")
+    if wishes.epochs is not None and not 0 < wishes.epochs < float("inf"):
+        raise UsageError(f"--epochs must be more than 0, not {wishes.epochs}.")
     if wishes.budget is not None:
         duration.seconds(wishes.budget)
 

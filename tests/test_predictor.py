@@ -1,0 +1,104 @@
+"""A trained run answers what it answered when it was measured, for every way of handing it a picture."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import vitreous as vt
+from vitreous.data.preprocess import fit
+from vitreous.predictor import files, from_array
+
+
+@pytest.fixture(scope="module")
+def run(trained: Path) -> vt.Predictor:
+    return vt.load(trained)
+
+
+def test_predictions_are_those_of_the_measured_test_split(run: vt.Predictor, photos: Path, trained: Path) -> None:
+    outputs = load_file(trained / "outputs.safetensors")
+    names = json.loads((trained / "outputs.json").read_text())["test"]
+    answers = run.predict([photos / name for name in names])
+    wanted = torch.softmax(outputs["test_logits"] / run.temperature, dim=1).numpy()
+    assert np.allclose(np.stack([a.probabilities for a in answers]), wanted, atol=1e-5)
+    right = np.mean([a.label == name.split("/")[0] for a, name in zip(answers, names, strict=True)])
+    assert right == run.metrics["accuracy"]
+    assert right > 0.8, "the two shapes are easy: the run has learned nothing"
+
+
+def test_every_way_to_hand_over_a_picture_gives_one_answer(run: vt.Predictor, photos: Path) -> None:
+    path = photos / "round" / "003.png"
+    pixels = np.asarray(Image.open(path))
+    ways = [str(path), path, path.read_bytes(), pixels, ("a name", path.read_bytes())]
+    answers = [run.predict(way).probabilities for way in ways]
+    for answer in answers[1:]:
+        assert np.array_equal(answers[0], answer)
+
+
+def test_a_folder_and_a_pattern_give_lists(run: vt.Predictor, photos: Path) -> None:
+    assert len(run.predict(photos)) == 120
+    assert [Path(a.name).name for a in run.predict(f"{photos}/round/00*.png")] == [f"{i:03d}.png" for i in range(10)]
+    assert len(run.predict(photos / "round")) == 60
+
+
+def test_batches_do_not_change_answers(run: vt.Predictor, photos: Path) -> None:
+    one, many = ([a.probabilities for a in run.predict(photos, batch=b)] for b in (1, 64))
+    assert np.allclose(one, many, atol=1e-5)
+
+
+def test_an_unreadable_picture_does_not_lose_the_others(run: vt.Predictor, photos: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"<html>not found</html>")
+    good = photos / "round" / "000.png"
+    answers = run.predict([good, bad, tmp_path / "gone.jpg", good])
+    assert [a.error is None for a in answers] == [True, False, False, True]
+    assert "HTML" in answers[1].error
+    with pytest.raises(vt.UnreadableImage, match=r"bad\.jpg"):
+        run.predict(bad)
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)])
+def test_arrays_of_other_kinds_are_refused(run: vt.Predictor, pixels: np.ndarray) -> None:
+    with pytest.raises(vt.BadData, match="uint8"):
+        run.predict(pixels)
+
+
+def test_grey_and_colour_arrays_agree() -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    assert torch.equal(from_array(grey), from_array(np.stack([grey] * 3, axis=2)))
+    assert torch.equal(from_array(grey), from_array(grey[:, :, None]))
+
+
+def test_nothing_matches_is_said(tmp_path: Path) -> None:
+    with pytest.raises(vt.BadData, match="no pictures"):
+        files(tmp_path)
+    with pytest.raises(vt.BadData, match="check the path"):
+        files(tmp_path / "*.jpg")
+
+
+def test_the_preprocessing_of_training_is_the_one_applied(run: vt.Predictor, photos: Path) -> None:
+    pixels = np.array(Image.open(photos / "long" / "001.png"))
+    image = fit(torch.from_numpy(pixels).permute(2, 0, 1), run.preprocess)[None]
+    assert np.array_equal(run.probabilities(image)[0].numpy(), run.predict(pixels).probabilities)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "card.json", "outputs.safetensors", "metrics.jsonl"])
+def test_one_flipped_bit_is_noticed(trained: Path, tmp_path: Path, name: str) -> None:
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 0x10
+    (copy / name).write_bytes(data)
+    with pytest.raises(vt.DamagedFile, match=name):
+        vt.load(copy)
+
+
+def test_what_is_no_run_is_said(tmp_path: Path) -> None:
+    with pytest.raises(vt.UsageError, match="not a run folder"):
+        vt.load(tmp_path)
