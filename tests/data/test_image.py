@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -350,6 +351,20 @@ def test_bombs_are_refused_from_their_header(encoded):
         tiff.replace(struct.pack("<HHII", 257, 4, 1, 55), struct.pack("<HHII", 257, 4, 1, 90_000))
     )
     assert "limit is 100 pixels" in reason(encoded(Image.new("L", (11, 11)), "PNG"), Preprocess(max_pixels=100))
+
+
+def test_formats_that_cost_more_memory_reach_the_limit_sooner(encoded):
+    data = encoded(Image.new("RGB", (60, 50)), "WEBP")
+    assert decode(data, Preprocess(max_pixels=12_000)).facts.format == "WEBP"
+    assert "limit is 2,999 pixels" in reason(data, Preprocess(max_pixels=11_999))
+
+
+def test_an_animation_of_a_hundred_thousand_frames_costs_one(encoded):
+    data = encoded(Image.new("P", (16, 16)), "GIF")
+    frame = b"\x21\xf9\x04\0\0\0\0\0" + data[data.index(b",") : -1]
+    start = time.perf_counter()
+    assert decode(data[:-1] + frame * 100_000 + b";").facts.frames == 2
+    assert time.perf_counter() - start < 3
 
 
 def test_text_bombs_are_refused(photo, encoded):

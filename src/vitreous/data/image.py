@@ -32,6 +32,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM") + (("AVIF",) if f
 MAX_BYTES = 512 << 20
 """Larger files are refused unread."""
 
+_CANVASES = {"WEBP": 4, "AVIF": 4}  # decoders that hold several copies of the picture reach the limit the sooner
 _ORIENTATION = 0x0112  # EXIF tag
 _BAND = 1 << 22  # pixels converted at a time when a big picture is reduced
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # modes of more than eight bits
@@ -118,10 +119,9 @@ def _decode(data: bytes, preprocess: Preprocess | None) -> Decoded:
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     if min(image.size) < 1:
         raise UnreadableImage("it has no pixels")
-    if math.prod(image.size) > rules.max_pixels:
-        raise UnreadableImage(
-            f"too large: {image.width} x {image.height} pixels, the limit is {rules.max_pixels:,} pixels"
-        )
+    limit = rules.max_pixels // _CANVASES.get(image.format or "", 1)
+    if math.prod(image.size) > limit:
+        raise UnreadableImage(f"too large: {image.width} x {image.height} pixels, the limit is {limit:,} pixels")
     facts = _facts(image)
     clear = image.info.get("transparency")
     if facts.bits == 16 and isinstance(clear, tuple):  # Pillow keeps the high bytes of the pixels, but not of this
