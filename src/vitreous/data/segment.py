@@ -58,7 +58,8 @@ class Segment:
         Raises:
             OSError: the folder cannot be written.
         """
-        stem = folder / f"{key}-{uuid.uuid4().hex[:16]}"
+        # names sort by age: where a damaged picture was kept anew, the newer copy is the one that counts
+        stem = folder / f"{key}-{time.time_ns():016x}-{uuid.uuid4().hex[:8]}"
         descriptor = os.open(_pixels(stem), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with suppress(OSError):  # a file system without locks: the age of the file must do
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
