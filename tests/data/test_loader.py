@@ -170,10 +170,12 @@ def test_balance_with_more_classes_than_places() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_worker_count_never_changes_a_batch(workers: int) -> None:
-    options = {"transform": AUGMENT, "after": Mixer(MixConfig(), 3, 100)}
+    options = {"transform": AUGMENT, "after": Mixer(MixConfig(), 3, lambda step: step / 100)}
     alone = list(loader(workers=0, **options).train(2, 14))
     data = loader(workers=workers, **options)
     assert all(same(a, b) for a, b in zip(alone, data.train(2, 14), strict=True))
+    large = [list(loader(n=50, batch=50, workers=w, **options).train(0, 3)) for w in (0, workers)]
+    assert all(same(a, b) for a, b in zip(*large, strict=True)), "batches of several pieces"
     evaluated = [list(loader(n=21, workers=w, transform=AUGMENT).evaluate()) for w in (0, workers)]
     assert all(same(a, b) for a, b in zip(*evaluated, strict=True))
 
@@ -208,11 +210,23 @@ def test_look_ahead_is_bounded() -> None:
             read.append(i)
             return super().__getitem__(i)
 
-    stream = loader(pictures=Counting(400), batch=4, workers=2).train(0, 100)
+    stream = loader(pictures=Counting(1000), batch=40, workers=2).train(0, 25)
     next(stream)
     time.sleep(0.2)
-    assert len(read) <= 4 * (1 + 2 + 1)
+    assert len(read) == 40 * (1 + 2)  # the one asked for, and two ahead
     stream.close()
+
+
+def test_threads_share_a_batch() -> None:
+    names: set[str] = set()
+
+    class Watched(Memory):
+        def __getitem__(self, i: int) -> Sample:
+            names.add(threading.current_thread().name)
+            return super().__getitem__(i)
+
+    list(loader(pictures=Watched(64, slow=0.002), batch=64, workers=4).train(0, 1))
+    assert len(names) == 4
 
 
 def test_workers_leave_torch_threads_as_they_were() -> None:

@@ -105,7 +105,7 @@ def test_a_single_picture_is_its_own_partner(batch: Batch) -> None:
 
 
 def test_mixer_stops_for_the_last_part_of_training(batch: Batch) -> None:
-    mixer = Mixer(MixConfig(mixup=4.0, cutmix=0.0, off_after=0.8), 4, steps=10)
+    mixer = Mixer(MixConfig(mixup=4.0, cutmix=0.0, off_after=0.8), 4, lambda step: step / 10)
     for step in range(12):
         mixed = mixer(batch, step, np.random.default_rng(step))
         assert torch.equal(mixed.image, batch.image) == (step >= 8)

@@ -9,25 +9,29 @@ Knows nothing of files or models; what a batch looks like is the transform's bus
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import lru_cache
 from threading import Barrier, Event
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vitreous.data.transforms import Transform
 from vitreous.errors import BadData, UsageError
 from vitreous.types import UNLABELLED, Batch, Sample
 
-Job = TypeVar("Job")
 Order = tuple[np.ndarray, np.ndarray]  # (n,) positions in the data set; (n,) how often each was there before
 
 _ORDER, _SAMPLE, _AFTER = range(3)  # what random numbers are for; each purpose has streams of its own
+
+
+_PIECE = 16  # samples that go through the transform together; the same for any number of workers
 
 
 class Samples(Protocol):
@@ -42,6 +46,19 @@ class Samples(Protocol):
 
 After = Callable[[Batch, int, np.random.Generator], Batch]
 """Changes a finished training batch in the worker: ``after(batch, step, rng)``, rng pure in (seed, step, rank)."""
+
+
+class _Draw(NamedTuple):
+    """Which samples a batch, or a piece of one, is made of."""
+
+    order: np.ndarray  # (b,) positions in the data set
+    turn: np.ndarray  # (b,) how often each was drawn before in this epoch
+    epoch: int
+    step: int | None = None  # of training; None in evaluation
+
+    def pieces(self) -> list[_Draw]:
+        parts = (slice(i, i + _PIECE) for i in range(0, len(self.order), _PIECE))
+        return [self._replace(order=self.order[part], turn=self.turn[part]) for part in parts]
 
 
 class Loader:
@@ -111,21 +128,21 @@ class Loader:
 
     def at(self, step: int) -> Batch:
         """The training batch of global ``step``, this rank's slice of it: a pure function."""
-        return self._training(step, Event())
+        return self._make(self._drawn(step))
 
     def train(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of steps ``start`` to ``stop - 1``, prepared ahead by the workers.
 
         An error in a worker is raised here, in place of the batch it concerns. Closing the generator ends the threads.
         """
-        return self._ahead(range(start, stop), self._training)
+        return self._ahead(self._drawn(step) for step in range(start, stop))
 
     def evaluate(self) -> Generator[Batch, None, None]:
         """This rank's share, each sample exactly once over all ranks, in order; the last batch may be short."""
         mine = np.arange(self.rank, len(self.pictures), self.world)
         size = self.batch // self.world
-        parts = [mine[i : i + size] for i in range(0, len(mine), size)]
-        return self._ahead(parts, lambda part, stop: self._prepare(part, np.zeros_like(part), 0, stop))
+        none = np.zeros_like(mine)
+        return self._ahead(_Draw(mine[i : i + size], none[i : i + size], 0) for i in range(0, len(mine), size))
 
     def reset_waited(self) -> float:
         """Seconds waited since the last call."""
@@ -134,25 +151,31 @@ class Loader:
 
     # ------------------------------------------------------------ what is in a batch
 
-    def _training(self, step: int, stop: Event) -> Batch:
+    def _drawn(self, step: int) -> _Draw:
         epoch, place = divmod(step, self.steps_per_epoch)
         order, turn = self._order(epoch)
         size = self.batch // self.world
         start = place * self.batch + self.rank * size
-        batch = self._prepare(order[start : start + size], turn[start : start + size], epoch, stop)
-        if self.after is not None:
-            batch = self.after(batch, step, _stream(self.seed, _AFTER, step, self.rank))
-        return batch
+        return _Draw(order[start : start + size], turn[start : start + size], epoch, step)
 
-    def _prepare(self, order: np.ndarray, turn: np.ndarray, epoch: int, stop: Event) -> Batch:
+    def _make(self, draw: _Draw) -> Batch:
+        return self._join([self._prepare(piece, Event()) for piece in draw.pieces()], draw.step)
+
+    def _prepare(self, piece: _Draw, stop: Event) -> Batch:
         samples: list[Sample] = []
-        for i in order.tolist():
+        for i in piece.order.tolist():
             if stop.is_set():
                 raise CancelledError
             samples.append(self.pictures[i])
-        turns = turn.tolist()
-        rng = [_stream(self.seed, _SAMPLE, s.index, epoch, t) for s, t in zip(samples, turns, strict=True)]
+        turns = piece.turn.tolist()
+        rng = [_stream(self.seed, _SAMPLE, s.index, piece.epoch, t) for s, t in zip(samples, turns, strict=True)]
         return self.transform(samples, rng)
+
+    def _join(self, pieces: list[Batch], step: int | None) -> Batch:
+        batch = pieces[0] if len(pieces) == 1 else Batch._make(_cat(column) for column in zip(*pieces, strict=True))
+        if self.after is not None and step is not None:
+            batch = self.after(batch, step, _stream(self.seed, _AFTER, step, self.rank))
+        return batch
 
     def _draw_order(self, epoch: int) -> Order:
         length = self.steps_per_epoch * self.batch
@@ -163,24 +186,31 @@ class Loader:
 
     # ------------------------------------------------------------ preparing ahead
 
-    def _ahead(self, jobs: Iterable[Job], make: Callable[[Job, Event], Batch]) -> Generator[Batch, None, None]:
-        """``make`` of each job, in their order, at most ``workers + 1`` batches before they are asked for."""
-        stop = Event()
+    def _ahead(self, draws: Iterable[_Draw]) -> Generator[Batch, None, None]:
+        """The batches of ``draws``, in their order, a bounded number of samples before they are asked for.
+
+        Threads share the pieces of a batch rather than taking a batch each: the first one is there sooner, and memory
+        does not grow with the number of threads.
+        """
         if self.workers == 0:
-            for job in jobs:
-                yield self._timed(make, job, stop)
+            yield from (self._timed(self._make, draw) for draw in draws)
             return
-        pool = _pool(self.workers)
+        stop, pool = Event(), _pool(self.workers)
         pending: deque[Future[Batch]] = deque()
+        bound = max(2, math.ceil(2 * self.workers * _PIECE * self.world / self.batch))  # two pieces for each thread
         try:
-            for job in jobs:
-                pending.append(pool.submit(make, job, stop))
-                if len(pending) > self.workers + 1:
+            for draw in draws:
+                pieces = [pool.submit(self._prepare, piece, stop) for piece in draw.pieces()]
+                # the pool takes work in order: whoever comes to the joining waits for running pieces only
+                pending.append(
+                    pool.submit(lambda p, step: self._join([f.result() for f in p], step), pieces, draw.step)
+                )
+                if len(pending) > bound:
                     yield self._timed(pending.popleft().result)
             while pending:
                 yield self._timed(pending.popleft().result)
         finally:
-            stop.set()  # a batch in the making ends at its next sample
+            stop.set()  # pieces in the making end at their next sample
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _timed(self, get: Callable[..., Batch], *arguments: Any) -> Batch:
@@ -217,6 +247,11 @@ def _balanced(labels: np.ndarray, length: int, rng: np.random.Generator) -> Orde
     shuffle = rng.permutation(length)
     order, turn = (np.concatenate(column)[shuffle] for column in zip(*parts, strict=True))
     return order, turn
+
+
+def _cat(column: tuple[Tensor | None, ...]) -> Tensor | None:
+    present = [x for x in column if x is not None]
+    return torch.cat(present) if present else None
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:
