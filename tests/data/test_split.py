@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.data.split import LEFT_OUT, TEST, TRAIN, VAL, split
-from vitreous.errors import BadData, UsageError
+from vitreous.errors import UsageError
 
 
 def digests_of(n: int, start: int = 0) -> list[str]:
@@ -170,9 +170,9 @@ def test_all_train_counts_as_no_split():
     assert (side == split(labels, digests, each_alone(100))).all()
 
 
-def test_a_split_without_training_pictures_is_refused():
-    with pytest.raises(BadData, match="no training pictures"):
-        split(np.zeros(3, dtype=np.int64), digests_of(3), each_alone(3), np.full(3, TEST, dtype=np.int8))
+def test_a_split_without_training_pictures_stays_as_it_is():
+    given = np.array([VAL, TEST, TEST], dtype=np.int8)
+    assert split(np.zeros(3, dtype=np.int64), digests_of(3), each_alone(3), given).tolist() == given.tolist()
 
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.1), (0.5, 0.5), (1.0, 0.0), (math.nan, 0.1)])

@@ -10,7 +10,7 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,24 @@ from vitreous.data.duplicates import exact_groups, near_groups, without_scenes
 from vitreous.data.memory import Memory
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.quarantine import NAME, check_folder, read_quarantine
-from vitreous.data.remarks import class_notices, notices, refuse_bad, refuse_sides, refuse_unlabelled, scene_notices
-from vitreous.data.split import SIDES, split
+from vitreous.data.remarks import (
+    class_notices,
+    likeness_notices,
+    notices,
+    refuse_bad,
+    refuse_sides,
+    refuse_unlabelled,
+    scene_notices,
+)
+from vitreous.data.split import LEFT_OUT, SIDES, split
 from vitreous.data.survey import Progress, Survey, survey
 from vitreous.errors import UsageError
 from vitreous.types import UNLABELLED
 
 Side = Literal["train", "val", "test"]
+
+MOST_LEFT_OUT = 0.1
+"""Share of the pictures that may be left out for looking like one on another side of a given split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +108,7 @@ class Prepared:
 
     def subset(self, indices: NDArray[np.int64]) -> Pictures:
         """Some pictures by their numbers in the source."""
-        return Pictures(
-            self.source, indices, self.config.preprocess, cache=self.cache, digests=self.survey.digests
-        )
+        return Pictures(self.source, indices, self.config.preprocess, cache=self.cache, digests=self.survey.digests)
 
     @property
     def train(self) -> Pictures:
@@ -156,7 +165,8 @@ def prepare(
 
     Raises:
         UsageError: there is no such source, or shares are out of range.
-        BadData: too much is unreadable, nothing is labelled, fewer than two classes, or a side without pictures.
+        BadData: too much is unreadable; or, where labels are needed, there are none, or fewer than two classes to
+            train on, or nothing to validate on.
     """
     source = source if source is not None else open_source(config.source)
     if labelled:
@@ -175,25 +185,49 @@ def prepare(
     refuse_bad(source, seen, config.source, config.allow_bad)
     usable = seen.usable & ((source.labels != UNLABELLED) | (not labelled))
     labels = source.labels if labelled else np.zeros(len(source), dtype=np.int64)
-    exact = exact_groups(seen.digests, usable)
-    groups, scenes = without_scenes(exact, near_groups(exact, seen.hashes, seen.thumbnails), labels)
-    sides = split(labels, seen.digests, groups, source.split, val=config.val, test=config.test, salt=config.split_salt)
-    refuse_sides(source, sides, val=config.val, labelled=labelled)
+    divided = _divide(config, source, seen, labels, usable)
+    if labelled:
+        refuse_sides(source, divided.sides, val=config.val)
     return Prepared(
         config=config,
         source=source,
         survey=seen,
         cache=cache,
-        split=sides,
-        groups=groups,
+        split=divided.sides,
+        groups=divided.groups,
         notices=(
             *source.notices,
             *cache.notices,
-            *notices(source, seen, sides, usable),
-            *(class_notices(source, sides) if labelled else ()),
-            *(scene_notices(source, scenes) if labelled else ()),
+            *notices(source, seen, divided.sides, usable),
+            *likeness_notices(source, divided.alike),
+            *(scene_notices(source, divided.scenes) if labelled else ()),
+            *(class_notices(source, divided.sides) if labelled else ()),
         ),
     )
+
+
+class _Divided(NamedTuple):
+    groups: NDArray[np.int64]
+    sides: NDArray[np.int8]
+    scenes: list[int]  # labels whose pictures are near-duplicates of one another
+    alike: int  # pictures of the given train part that stay in it although one on another side looks like them
+
+
+def _divide(
+    config: DataConfig, source: Source, seen: Survey, labels: NDArray[np.int64], usable: NDArray[np.bool_]
+) -> _Divided:
+    """Group the copies, and put every group on one side."""
+    exact = exact_groups(seen.digests, usable)
+    near, scenes = without_scenes(exact, near_groups(exact, seen.hashes, seen.thumbnails), labels)
+    alike, same = (
+        split(labels, seen.digests, groups, source.split, val=config.val, test=config.test, salt=config.split_salt)
+        for groups in (near, exact)
+    )
+    lost = int(((alike == LEFT_OUT) & (same != LEFT_OUT)).sum())
+    # only a split that the data brings can lose pictures; an official one is not to be gutted for mere likeness
+    if lost > MOST_LEFT_OUT * usable.sum():
+        return _Divided(exact, same, scenes, alike=lost)
+    return _Divided(near, alike, scenes, alike=0)
 
 
 def cache_folder(config: DataConfig) -> Path | None:

@@ -46,14 +46,17 @@ def refuse_bad(source: Source, seen: Survey, spec: str, allow_bad: float) -> Non
         )
 
 
-def refuse_sides(source: Source, sides: NDArray[np.int8], *, val: float, labelled: bool) -> None:
-    """Raise ``BadData`` if there is too little to train on, or nothing to make choices on."""
+def refuse_sides(source: Source, sides: NDArray[np.int8], *, val: float) -> None:
+    """Raise ``BadData`` if there are fewer than two classes to train on, or nothing to make choices on."""
     train = source.labels[sides == TRAIN]
-    present = np.unique(train[train != UNLABELLED])
-    if not len(train) or (labelled and len(present) < 2):
-        only = f"only of {printable(source.classes[int(present[0])])}" if labelled and len(present) else "of no class"
+    if not len(train):
         raise BadData(
-            f"The pictures that can be trained on are {only}; add readable, labelled pictures of at least two classes."
+            "The data's own split has no usable training pictures; add some, or remove the split so that one is drawn."
+        )
+    if len(np.unique(train)) < 2:
+        raise BadData(
+            f"All pictures that can be trained on are of class {printable(source.classes[int(train[0])])}; "
+            "add readable pictures of another."
         )
     if val > 0 and not (sides == VAL).any():
         raise BadData("There is nothing to validate on: no class has two different pictures; add some, or set val=0.")
@@ -103,6 +106,15 @@ def scene_notices(source: Source, labels: Iterable[int]) -> Iterator[str]:
         yield (
             f"All pictures of {_names(source.classes, classes)} look alike, as from one film or a fixed camera, so "
             "likenesses were divided between the sides: expect worse on other scenes than the numbers say."
+        )
+
+
+def likeness_notices(source: Source, alike: int) -> Iterator[str]:
+    """That near-duplicates across a given split are too many to be left out."""
+    if alike:
+        yield (
+            f"{counted(alike)} of the given train part of {printable(source.root)} look like others in validation or "
+            "test, as in one film; too many to leave out, so expect worse on other pictures than the numbers say."
         )
 
 

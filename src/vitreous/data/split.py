@@ -31,7 +31,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.errors import BadData, UsageError
+from vitreous.errors import UsageError
 
 LEFT_OUT, TRAIN, VAL, TEST = -1, 0, 1, 2
 SIDES = ("train", "val", "test")
@@ -56,14 +56,14 @@ def split(
         digests: (n,) SHA-256 of each picture's bytes in hexadecimal.
         groups: (n,) equal numbers for duplicates of one another, as ``duplicates.group`` gives; negative for
             pictures that cannot be used, which are left out.
-        given: (n,) the side the data itself declares, or None. All train counts as none.
+        given: (n,) the side the data itself declares, or None. All train counts as none; without any train there is
+            nothing to draw from, and it stays as it is.
         val: share of validation among the groups the draw is about, in [0, 1).
         test: the same for test; ``val + test`` below 1.
         salt: another text gives another, independent split.
 
     Raises:
         UsageError: shares out of range.
-        BadData: a given split without training pictures.
     """
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
         raise UsageError(f"val = {val} and test = {test} must be shares of at least 0 that sum to less than 1.")
@@ -71,11 +71,7 @@ def split(
     side = np.where(usable, TRAIN, LEFT_OUT).astype(np.int8)
     if given is not None:
         side = np.where(usable, given, LEFT_OUT).astype(np.int8)
-        present = {s for s in (TRAIN, VAL, TEST) if (side == s).any()}
-        if present and TRAIN not in present:
-            raise BadData(
-                "The data's own split has no training pictures; add some, or remove the split so that one is drawn."
-            )
+        present = set(side.tolist())
         side = _without_leaks(side, groups)
         val = 0.0 if VAL in present else val
         test = 0.0 if TEST in present else test
