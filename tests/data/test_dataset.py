@@ -374,3 +374,11 @@ def test_pictures_are_the_same_with_and_without_a_cache(plant, tmp_path, photo, 
 def test_the_shared_badimages_folder_lists_its_pictures(shared):
     source = open_source(shared / "badimages")
     assert len(source) > 150 and "libjpeg-turbo/LICENSE.txt" in source.strays
+
+
+def test_what_the_doctor_wrote_is_no_class(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "cat.check"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(b"")
+    (tmp_path / "cat.check" / "check.json").write_text("{}")
+    assert open_source(tmp_path).classes == ("cat", "dog")

@@ -78,6 +78,11 @@ class Listing(NamedTuple):
     notices: tuple[str, ...]
 
 
+def _is_our_own(entry: os.DirEntry[str]) -> bool:
+    """Whether this is what the doctor wrote beside a part of the data, which is no class of it."""
+    return entry.name.endswith(".check") and os.path.exists(os.path.join(entry.path, "check.json"))
+
+
 def natural(name: str) -> tuple[tuple[object, ...], str]:
     """Sort key by which ``2`` comes before ``10`` and ``b`` after ``A``."""
     parts = re.split(r"([0-9]+)", name)
@@ -139,7 +144,7 @@ class _Walk:
         try:
             with os.scandir(os.path.join(self.root, folder)) as entries:
                 for entry in entries:
-                    if entry.name.startswith(".") or entry.name.casefold() in _LITTER:
+                    if entry.name.startswith(".") or entry.name.casefold() in _LITTER or _is_our_own(entry):
                         continue
                     self._sort_in(entry, f"{folder}/{entry.name}" if folder else entry.name, folders, pictures)
         except OSError as error:
