@@ -5,6 +5,7 @@ A thin coat over the same recipe and run that the command line uses.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from vitreous.data.dataset import ArraySource, FileSource
+from vitreous.data.listing import Listing, Names
 from vitreous.errors import BadData
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         from vitreous import execution, recipes
 
         labels = np.asarray(y)
+        if len(X) == 0:
+            raise BadData("There are no pictures to learn from; give some.")
         if labels.ndim != 1 or len(labels) != len(X):
             raise BadData(f"{len(X)} pictures need one label each, not labels of shape {labels.shape}.")
         self.classes_, encoded = np.unique(labels, return_inverse=True)
@@ -112,7 +116,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _source(X: Pictures, labels: np.ndarray, classes: Sequence[str]) -> Source:
-    first = X[0]
-    if isinstance(first, (str, Path)):
-        return FileSource([Path(str(x)) for x in X], labels, classes)
-    return ArraySource([np.asarray(x) for x in X], labels, classes)
+    """The training pictures as a source; files keep their names, arrays are numbered."""
+    if isinstance(X[0], (str, Path)):
+        names = Names([os.path.abspath(str(x)) for x in X])
+        return FileSource(Listing("listed files", names, labels, tuple(classes), None, (), ()))
+    shapes = {np.shape(x) for x in X}
+    if len(shapes) > 1:
+        raise BadData("Arrays of different shapes cannot be stacked; give files, or arrays of one shape.")
+    return ArraySource(np.stack([np.asarray(x) for x in X]), labels, classes)
