@@ -112,7 +112,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Pictures) -> np.ndarray:
         """The most probable label of each picture (n,)."""
         check_is_fitted(self)
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return best
 
 
 def _source(X: Pictures, labels: np.ndarray, classes: Sequence[str]) -> Source:
@@ -120,7 +121,7 @@ def _source(X: Pictures, labels: np.ndarray, classes: Sequence[str]) -> Source:
     if isinstance(X[0], (str, Path)):
         names = Names([os.path.abspath(str(x)) for x in X])
         return FileSource(Listing("listed files", names, labels, tuple(classes), None, (), ()))
-    shapes = {np.shape(x) for x in X}
-    if len(shapes) > 1:
+    arrays = [np.asarray(x) for x in X]
+    if len({a.shape for a in arrays}) > 1:
         raise BadData("Arrays of different shapes cannot be stacked; give files, or arrays of one shape.")
-    return ArraySource(np.stack([np.asarray(x) for x in X]), labels, classes)
+    return ArraySource(np.stack(arrays), labels, classes)

@@ -39,15 +39,15 @@ class Answers(NamedTuple):
 
     logits: Tensor  # (n, k) float32
     labels: Tensor  # (n,) int64
-    index: Tensor  # (n,) int64, number in the source
+    numbers: Tensor  # (n,) int64, which picture of the source
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The measured end of a run; ``scores`` and ``answers`` hold the sides that have pictures."""
 
-    answers: dict[str, Answers]
-    scores: dict[str, Scores]
+    answers: dict[Side, Answers]
+    scores: dict[Side, Scores]
     temperature: float
 
 
@@ -93,7 +93,7 @@ def outputs(outcome: Outcome, prepared: Prepared) -> dict[str, bytes]:
         for name, tensor in zip(Answers._fields, answers, strict=True)
     }
     names = {
-        side: [printable(prepared.source.name(int(i))) for i in answers.index]
+        side: [printable(prepared.source.name(int(i))) for i in answers.numbers]
         for side, answers in outcome.answers.items()
     }
     return {"outputs.safetensors": to_bytes(tensors), "outputs.json": json.dumps(names).encode()}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,15 +81,11 @@ class Predictor:
         )
 
     @property
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
         """The measured test metrics, or those of validation when there was no test split."""
-        measured: dict[str, dict[str, float]] = self.card.get("metrics", {})
+        measured: dict[str, dict[str, Any]] = self.card.get("metrics", {})
         return measured.get("test") or measured.get("val") or {}
 
-    @overload
-    def predict(self, pictures: Picture, *, batch: int = 32) -> Classes: ...
-    @overload
-    def predict(self, pictures: Sequence[Picture], *, batch: int = 32) -> list[Classes]: ...
     def predict(self, pictures: Picture | Sequence[Picture], *, batch: int = 32) -> Classes | list[Classes]:
         """Classify one picture, or several.
 

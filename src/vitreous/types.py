@@ -36,7 +36,8 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on ``device``; copies are asynchronous where the device allows it."""
-        return Batch(*(x.to(device, non_blocking=True) if isinstance(x, Tensor) else x for x in self))
+        moved = {name: x.to(device, non_blocking=True) for name, x in self._asdict().items() if x is not None}
+        return self._replace(**moved)
 
 
 class Features(NamedTuple):

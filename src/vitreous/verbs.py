@@ -109,7 +109,7 @@ def train(
     if budget is not None and epochs is not None:
         raise UsageError("Give either a time budget or a number of epochs, not both.")
     if Path(data).suffix == ".json":
-        plan, reasons = recipes.repeat(data), []
+        plan, reasons = recipes.repeat(data), list[str]()
     else:
         wishes = recipes.Wishes(
             data=str(data),

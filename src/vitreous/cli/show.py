@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,8 @@ def result(value: Any) -> int:
         return 0
     if isinstance(value, list):
         return models(value)
-    shower = {"CheckResult": checked, "Predictor": trained, "Evaluation": evaluated}.get(type(value).__name__)
+    showers: dict[str, Callable[[Any], int]] = {"CheckResult": checked, "Predictor": trained, "Evaluation": evaluated}
+    shower = showers.get(type(value).__name__)
     return shower(value) if shower else 0
 
 

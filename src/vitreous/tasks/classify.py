@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,14 +39,6 @@ class ClassifyConfig:
     mix: MixConfig = field(default_factory=MixConfig)
 
 
-class Answers(NamedTuple):
-    """What the network said of every picture of a split, in the order of ``index``."""
-
-    logits: Tensor  # (n, k) float32
-    label: Tensor  # (n,) int64
-    index: Tensor  # (n,) int64
-
-
 class ClassifyTask(Task):
     """Classification of one label a picture.
 
@@ -77,31 +68,21 @@ class ClassifyTask(Task):
         return Loss(total, {"cross_entropy": total.detach()})
 
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
-        return metrics(self.answer(batches, gather))
-
-    @torch.no_grad()
-    def answer(self, batches: Iterable[Batch], gather: Gather) -> Answers:
-        """Logits, labels and source indices of every picture in ``batches``, over all processes."""
-        was_training = self.training
-        self.eval()
-        device = next(self.network.parameters()).device
-        parts = [(self.network(b.image.to(device)).float(), b.label.to(device), b.index.to(device)) for b in batches]
-        self.train(was_training)
-        if parts:
-            columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-        else:  # a rank can be left without a share of a very small split
-            none = torch.zeros(0, dtype=torch.int64, device=device)
-            columns = [torch.zeros(0, self.network.config.classes, device=device), none, none]
-        logits, label, index = (gather(column).cpu() for column in columns)
-        order = index.argsort()
-        return Answers(logits[order], label[order], index[order])
+        """Accuracy, mean accuracy over classes, cross-entropy and score over the pictures of all processes."""
+        device = self.network.mean.device
+        # a rank can be left without a share of a very small split
+        logits = [torch.zeros(0, self.network.config.classes, device=device)]
+        labels = [torch.zeros(0, dtype=torch.int64, device=device)]
+        for batch in batches:
+            logits.append(self.network(batch.image.to(device)).float())
+            labels.append(batch.label.to(device))
+        return metrics(gather(torch.cat(logits)).cpu(), gather(torch.cat(labels)).cpu())
 
 
-def metrics(answers: Answers) -> dict[str, float]:
-    """Accuracy, mean accuracy over classes and cross-entropy; ``score`` is accuracy with ties broken by the loss."""
-    logits, label, _ = answers
+def metrics(logits: Tensor, label: Tensor) -> dict[str, float]:
+    """What (n, k) logits are worth against (n,) labels; ``score`` is accuracy with ties broken by the loss."""
     right = (logits.argmax(1) == label).double()
-    per_class = [right[label == c].mean() for c in label.unique()]
+    per_class = [right[label == c].mean() for c in range(logits.shape[1]) if bool((label == c).any())]
     loss = float(F.cross_entropy(logits.double(), label))
     accuracy = float(right.mean())
     return {
