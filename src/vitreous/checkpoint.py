@@ -152,8 +152,8 @@ class RunFolder:
     ) -> None:
         """Save a checkpoint, whole or not at all, and drop those no longer needed.
 
-        Kept are the last two, the one with the best score and the last milestone; newer ones than ``step`` belong
-        to a course that was given up, and go.
+        Kept are the last two, and what each of them may go back to: the best score and the last milestone before
+        it. Newer ones than ``step`` belong to a course that was given up, and go.
 
         Raises:
             NoSpace: the disk is full; the earlier checkpoints are as they were.
@@ -215,8 +215,8 @@ class RunFolder:
         Raises:
             DamagedFile: it is not what was saved.
         """
-        scored = self._scores()
-        return self.load(max(scored, key=lambda s: (scored[s], -s))) if scored else None
+        found = _best({step: self._peek(step) for step in self.steps()})
+        return self.load(found[0]) if found else None
 
     # ------------------------------------------------------------ when it is done
 
@@ -269,7 +269,7 @@ class RunFolder:
         files = {
             path.relative_to(self.path).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and path.name != _LOCK and _TEMPORARY not in path.as_posix()
+            if path.is_file() and path.name != _LOCK
         }
         write_atomic(self.path / MANIFEST, seal({"files": files}))
 
@@ -297,10 +297,6 @@ class RunFolder:
     def _state(self, step: int) -> dict[str, Any]:
         return read_sealed(self._folder(step) / _STATE)
 
-    def _scores(self) -> dict[int, float]:
-        states = {step: self._peek(step) for step in self.steps()}
-        return {step: state["score"] for step, state in states.items() if state.get("score") is not None}
-
     def _peek(self, step: int) -> dict[str, Any]:
         """What is known of a checkpoint without its tensors; nothing when it is damaged."""
         try:
@@ -309,12 +305,13 @@ class RunFolder:
             return {}
 
     def _prune(self, step: int) -> None:
-        steps = [s for s in self.steps() if s <= step]
-        scores = {s: score for s, score in self._scores().items() if s <= step}
-        milestones = [s for s in steps if self._peek(s).get("milestone")]
-        keep = {*steps[-2:], *milestones[-1:]}
-        if scores:
-            keep.add(max(scores, key=lambda s: (scores[s], -s)))
+        """Keep the last two up to ``step``, and for each of them the best and the milestone that it knows of."""
+        states = {s: self._peek(s) for s in self.steps() if s <= step}
+        keep: set[int] = set()
+        for last in list(states)[-2:]:
+            known = {s: state for s, state in states.items() if s <= last}
+            milestones = [s for s, state in known.items() if state.get("milestone")]
+            keep |= {last, *milestones[-1:], *_best(known)}
         for unneeded in set(self.steps()) - keep:
             shutil.rmtree(self._folder(unneeded), ignore_errors=True)
 
@@ -335,6 +332,12 @@ class RunFolder:
                 for left in place.glob(f"{_TEMPORARY}*"):
                     shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
             yield
+
+
+def _best(states: Mapping[int, Mapping[str, Any]]) -> list[int]:
+    """The step with the best score, the earliest of equals; empty when none has a score."""
+    scores = {step: state["score"] for step, state in states.items() if state.get("score") is not None}
+    return [max(scores, key=lambda step: (scores[step], -step))] if scores else []
 
 
 def _replace_folder(source: Path, target: Path) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,8 +18,7 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from vitreous.errors import UsageError
 
@@ -41,18 +40,6 @@ class Device:
         """Whether this is the process that writes files and talks to people."""
         return self.rank == 0
 
-    def wrap(self, task: nn.Module) -> nn.Module:
-        """``task`` so that its gradients are the mean over all processes."""
-        if self.world == 1:
-            return task
-        ids = [self.torch.index] if self.torch.type == "cuda" else None
-        # a task may leave parts of its network without a gradient, such as the head in pretraining
-        return DistributedDataParallel(task, device_ids=ids, find_unused_parameters=True)
-
-    def unsynchronised(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Backward passes inside keep their gradients to themselves until the next one outside."""
-        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
-
     def autocast(self) -> AbstractContextManager[Any]:
         """The forward pass in reduced precision, where that was chosen."""
         if self.half is None:
@@ -69,6 +56,20 @@ class Device:
         if self.world > 1:
             dist.all_reduce(values)
         return values
+
+    def share(self, tensors: Sequence[Tensor]) -> None:
+        """Give every process the first one's ``tensors``, in place."""
+        if self.world > 1:
+            _exchange(tensors, lambda message: dist.broadcast(message, 0))
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace ``tensors`` by their mean over all processes, in place.
+
+        This is how gradients meet, rather than through ``DistributedDataParallel``: that one lays its messages out
+        anew after the first step, so the order of its sums after a resume is not that of a run that never stopped.
+        """
+        if self.world > 1:
+            _exchange(tensors, lambda message: (dist.all_reduce(message), message.div_(self.world)))
 
     def agree(self, value: float) -> float:
         """The first process's ``value``, in all of them."""
@@ -114,6 +115,17 @@ def versions() -> dict[str, str]:
     """Versions of what computes."""
     names = ("vitreous", "torch", "numpy", "pillow", "safetensors")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+@torch.no_grad()
+def _exchange(tensors: Sequence[Tensor], send: Callable[[Tensor], object]) -> None:
+    """``send`` all ``tensors`` as one message for each type of number, and take back what became of them."""
+    for dtype in dict.fromkeys(t.dtype for t in tensors):
+        alike = [t for t in tensors if t.dtype == dtype]
+        message = torch.cat([t.flatten() for t in alike])
+        send(message)
+        for tensor, part in zip(alike, message.split([t.numel() for t in alike]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
 
 
 @contextmanager
@@ -172,6 +184,7 @@ def _group(place: torch.device, world: int) -> Iterator[None]:
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield
+        dist.barrier()  # the first to leave must not take the connection from the others
     finally:
         dist.destroy_process_group()
 

@@ -152,9 +152,13 @@ class Optimiser:
         for group in self._groups:
             group["lr"] = group["peak"] * factor
 
+    def gradients(self) -> list[Tensor]:
+        """Those there are, in the order of ``members``."""
+        return [m.tensor.grad for m in self.members if m.tensor.grad is not None]
+
     def clip(self) -> Tensor:
         """Norm of all gradients together, before they are scaled down to the largest one allowed; a scalar."""
-        gradients = [m.tensor.grad for m in self.members if m.tensor.grad is not None]
+        gradients = self.gradients()
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.clip is not None:
             torch._foreach_mul_(gradients, (self.config.clip / (norm + 1e-6)).clamp(max=1.0))

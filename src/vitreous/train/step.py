@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitreous.train.device import Device
 from vitreous.train.state import State
@@ -31,18 +30,17 @@ class Stepper:
     """Applies batches to a state.
 
     Args:
-        model: the state's task as ``device.wrap`` gave it.
         accumulate: parts a batch is worked through in.
         seed: what is random in the model at a step is a function of (seed, step, rank).
     """
 
-    def __init__(self, state: State, model: nn.Module, device: Device, *, accumulate: int, seed: int) -> None:
+    def __init__(self, state: State, device: Device, *, accumulate: int, seed: int) -> None:
         self.state = state
         self.device = device
         self.accumulate = accumulate
         self.seed = seed
-        self._model = model
         self._buffers = list(state.task.network.buffers())
+        self._shared = list(state.task.buffers())
 
     def update(self, batch: Batch, step: int, factor: float, signals: tuple[bool, ...] = ()) -> Report:
         """Step ``step`` on ``batch``, learning rates multiplied by ``factor``.
@@ -58,6 +56,7 @@ class Stepper:
         if report.finite:
             optimiser.step()
             self.state.task.after_step(step)
+            self.device.share(self._shared)  # running statistics are each process's own until then
             if self.state.average is not None:
                 self.state.average.update(step + 1)
         elif before:  # running statistics that have seen NaN never recover
@@ -68,17 +67,15 @@ class Stepper:
     def _gradients(self, batch: Batch) -> dict[str, Tensor]:
         """Leave the gradients of the mean loss over ``batch`` behind; the loss and its parts, detached scalars."""
         sums: dict[str, Tensor] = {}
-        parts = list(split(batch, self.accumulate))
-        for i, part in enumerate(parts):
+        for part in split(batch, self.accumulate):
             share = len(part.label) / len(batch.label)
-            # the processes exchange their gradients once, with the last part
-            with nullcontext() if i == len(parts) - 1 else self.device.unsynchronised(self._model):
-                with self.device.autocast():
-                    loss = self._model(part)
-                (loss.total * share).backward()
+            with self.device.autocast():
+                loss = self.state.task(part)
+            (loss.total * share).backward()
             named = {"loss": loss.total} | {n: v for n, v in loss.parts.items() if n != "loss"}
             for name, value in named.items():
                 sums[name] = sums.get(name, 0) + value.detach().to(self.device.torch) * share
+        self.device.average(self.state.optimiser.gradients())
         return sums
 
     def _agree(self, values: dict[str, Tensor], norm: Tensor, signals: tuple[bool, ...]) -> Report:

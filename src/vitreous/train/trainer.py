@@ -8,6 +8,7 @@ no influence on what it computes.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 _BAD_IN_A_ROW = 3  # steps that are not finite before the weights go back to the last milestone
 _PROBE = 50  # steps at most that measure the speed
-_OWN = ("train.save", "train.plan", "train.device")  # settings that do not change what is computed
+_HARMLESS = re.compile(r"(.+\.)?train\.(save|plan|device)(\..+)?")  # settings that do not change what is computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +91,14 @@ class Trainer:
         self.identity = configs.to_dict({"train": config} if identity is None else identity)
         self.log = log or Log(None)
         self._clock = Clock(spent, config.budget_seconds if config.plan is None else None)
-        model = device.wrap(self.task)  # first: from here on all processes have the same weights
+        device.share([*self.task.parameters(), *self.task.buffers()])
         average = None if config.optim.ema is None else Average(task.network, config.optim.ema)
         self._state = State(task, Optimiser(task, config.optim), average)
-        self._stepper = Stepper(self._state, model, device, accumulate=config.accumulate, seed=seed)
+        self._stepper = Stepper(self._state, device, accumulate=config.accumulate, seed=seed)
         self._stop = StopSwitch()
         self._saved = (0, time.monotonic())
         self._journal: Journal | None = None
-        self._plan: Plan
+        self._plan = Plan(steps=_PROBE, evaluate_every=_PROBE)  # until fit() decides
 
     def progress(self, step: int) -> float:
         """Share of the run that is done before ``step``, 0 to 1; known once ``fit`` has begun."""
@@ -177,17 +178,17 @@ class Trainer:
     def _milestone(self) -> None:
         """Evaluate, and save what can be gone back to."""
         counters = self._state.counters
-        with self._clock.milestone():
-            row, score = self._row(), None
-            if self.val is not None:
+        row, score = self._row(), None
+        if self.val is not None:
+            with self._clock.milestone():
                 values = self._evaluate(self.val)
-                row["val"], score = values, values["score"]
-                self._compare(score)
-                self._write(row)
-            counters.evaluated = counters.step
-            if counters.bad == 0:
-                counters.milestone = counters.step
-            self._save(score=score, milestone=counters.bad == 0)
+            row["val"], score = values, values["score"]
+            self._compare(score)
+            self._write(row)
+        counters.evaluated = counters.step
+        if counters.bad == 0:
+            counters.milestone = counters.step
+        self._save(score=score, milestone=counters.bad == 0)
         self.log.milestone(row, self._clock.elapsed, self._plan.end)
 
     def _evaluate(self, val: Loader) -> dict[str, float]:
@@ -274,9 +275,10 @@ class Trainer:
     # ------------------------------------------------------------ begin and end
 
     def _begin(self, checkpoint: Checkpoint | None, resume: bool, force: bool) -> None:
-        if not resume and self.folder.steps():
-            raise UsageError(f"{self.folder.path} holds a run already; resume it or choose another folder.")
+        self.device.barrier()  # everybody has read the folder before anybody writes to it
         if self.device.is_first:
+            if not resume and self.folder.steps():
+                raise UsageError(f"{self.folder.path} holds a run already; resume it or choose another folder.")
             self.folder.require_space(self._state.bytes())
             self._journal = Journal(self.folder.path / METRICS)
         self.task.train()
@@ -298,7 +300,7 @@ class Trainer:
             refuse_changes(facts["identity"], self.identity, str(self.folder.path))
         self._plan = configs.from_dict(Plan, facts["plan"])
         self._state.load(checkpoint.tensors)
-        self._state.counters = Counters(**facts["counters"])
+        self._state.counters = configs.from_dict(Counters, facts["counters"])
         self._clock = Clock(facts["seconds"], self._clock.budget)
         if self._journal is not None:
             self._journal.rewind(facts["journal"])
@@ -373,7 +375,7 @@ def refuse_changes(old: Any, new: Any, place: str) -> None:
     Raises:
         UsageError: names every value that differs.
     """
-    changes = [c for c in configs.diff(old, new) if not c[0].startswith(_OWN)]
+    changes = [c for c in configs.diff(old, new) if not _HARMLESS.fullmatch(c[0])]
     if changes:
         listed = "; ".join(f"{path} was {before}, is {after}" for path, before, after in changes)
         raise UsageError(f"{place} began with other settings: {listed}. Go back to them, or choose another folder.")
