@@ -57,6 +57,7 @@ def execute(
     """
     with open_device(run.train.device, run.train.precision) as device:
         place = Path(out) if out is not None else _place(run)
+        device.barrier()  # all processes have looked for a free name before one of them takes it
         folder = RunFolder.create(place, overwrite=overwrite) if device.is_first else RunFolder(place)
         device.barrier()
         return _work(run, folder, device, source=source, reasons=reasons, quiet=quiet)

@@ -130,7 +130,12 @@ def _run(arguments: list[str]) -> int:
         result_action="return_value",
         error_console=Console(stderr=True),
     )
-    return show.result(result)
+    return show.result(result) if _speaks() else 0
+
+
+def _speaks() -> bool:
+    """Whether this process talks to people: under torchrun one voice is enough."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _ours(error: Exception) -> int:
@@ -149,6 +154,6 @@ def _ours(error: Exception) -> int:
 
 
 def _fail(sentence: str, code: int) -> int:
-    if int(os.environ.get("RANK", "0")) == 0:  # under torchrun one voice is enough
+    if _speaks():
         Console(stderr=True, soft_wrap=True, highlight=False).print(sentence, style="bold red", markup=False)
     return code
