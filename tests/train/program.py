@@ -117,14 +117,16 @@ class Blobs:
 
     def train(self, start: int, stop: int) -> Iterator[Batch]:
         for step in range(start, stop):
-            time.sleep(self.pause)
+            if self.pause:
+                time.sleep(self.pause)
             self.served.append(step)
             yield self.at(step)
 
     def evaluate(self) -> Iterator[Batch]:
         mine = torch.arange(self.rank, len(self.label), self.world)
         for index in mine.split(self.batch):
-            time.sleep(self.pause)
+            if self.pause:
+                time.sleep(self.pause)
             yield Batch(self.image[index], self.label[index], index)
 
     def reset_waited(self) -> float:
@@ -178,6 +180,8 @@ def serve() -> None:
     A request is a line of JSON: folder, wishes, errors (a file), world (processes), kill_after (seconds, or null).
     The answer is a line with the exit code, or minus the signal. Nothing here may start a thread.
     """
+    import torch._dynamo  # the first optimiser would import it, for seconds
+
     for line in sys.stdin:
         request = json.loads(line)
         with socket.socket() as free:

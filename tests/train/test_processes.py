@@ -130,10 +130,10 @@ def test_several_processes_stop_and_resume_together(start, tmp_path):
     """Each is signalled at its own moment; unless they agreed on the step, one would wait for the other for ever."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     wishes = {**WISHES, "accumulate": 2}
-    assert start(whole, world=4, **wishes).code == 0
-    stopped = start(parts, world=4, **wishes, signal_at=17)
-    assert stopped.code == 143 and stopped.errors.count("Stopped at step 18 of 60") == 4
-    ended = start(parts, world=4, **wishes)
+    assert start(whole, world=3, **wishes).code == 0
+    stopped = start(parts, world=3, **wishes, signal_at=17)
+    assert stopped.code == 143 and stopped.errors.count("Stopped at step 18 of 60") == 3
+    ended = start(parts, world=3, **wishes)
     assert ended.code == 0, ended.errors
     assert files(parts) == files(whole)
 

@@ -49,7 +49,11 @@ class Device:
     def seed(self, seed: int, step: int) -> None:
         """Everything random in the model at ``step`` becomes a function of (seed, step, rank)."""
         digest = hashlib.blake2b(f"{seed}/{step}/{self.rank}".encode(), digest_size=8).digest()
-        torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+        number = int.from_bytes(digest, "little") >> 1
+        # torch.manual_seed would also note a call, with its traceback, for each kind of device that is not in use
+        torch.default_generator.manual_seed(number)
+        if self.torch.type == "cuda":
+            torch.cuda.manual_seed(number)
 
     def sum(self, values: Tensor) -> Tensor:
         """``values`` added over all processes, in place."""
