@@ -24,52 +24,52 @@ MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
     "duration": {"errors"},
-    "files": {"errors"},
-    "data": {"types", "config", "errors", "files"},
+    "store": {"config", "errors"},
+    "data": {"types", "config", "errors", "store"},
     "layers": {"types", "errors"},
-    "models": {"layers", "types", "config", "errors", "files"},
+    "models": {"layers", "types", "config", "errors"},
     "heads": {"layers", "types", "config", "errors"},
     "network": {"models", "heads", "types", "config", "errors"},
-    "results": {"types", "errors", "analyse"},
-    "checkpoint": {"config", "errors", "files", "types"},
+    "results": set(),
     "tasks": {"data", "layers", "models", "heads", "network", "types", "config", "errors"},
-    "train": {"tasks", "data", "checkpoint", "config", "duration", "errors", "files", "types", "network"},
-    "analyse": {"types", "errors", "config", "files"},
-    "predictor": {"network", "checkpoint", "data", "results", "config", "errors", "types", "models"},
-    "reports": {"analyse", "results", "checkpoint", "config", "errors", "files", "types", "data", "duration"},
+    "training": {"tasks", "data", "store", "config", "duration", "errors", "types"},
+    "analyse": {"types", "errors"},
+    "predictor": {"network", "store", "data", "results", "config", "errors"},
+    "reports": {"analyse", "results", "store", "config", "errors", "types", "data", "duration"},
     "run": {
-        "data", "models", "heads", "network", "tasks", "train", "checkpoint", "config", "errors", "files", "types",
-        "analyse", "results", "predictor", "reports", "duration",
+        "data", "models", "heads", "network", "tasks", "training", "store", "config", "errors", "types", "analyse",
+        "results", "predictor", "reports",
     },
-    "recipes": {"run", "config", "models", "tasks", "data", "train", "network", "errors", "duration", "checkpoint"},
-    "estimator": {"run", "recipes", "predictor", "data", "errors", "types"},
-    "verbs": {"run", "recipes", "predictor", "data", "models", "train", "results", "errors", "config"},
-    "cli": {"verbs", "errors", "data", "predictor", "results", "models", "train"},
+    "recipes": {"run", "config", "models", "tasks", "data", "training", "network", "errors", "duration", "store"},
+    "estimator": {"run", "recipes", "predictor", "data", "errors"},
+    "verbs": {"run", "recipes", "predictor", "data", "models", "training", "errors"},
+    "cli": {"verbs", "errors", "data", "predictor"},
 }  # fmt: skip
 
 # narrower than the room: (importer, imported) pairs that are refused
 REFUSED = [
+    (r"data/\w+", r"vitreous\.store\.(?!files)\w+"),  # the cache writes files, and knows no run
     (r"tasks/(?!task)\w+", r"vitreous\.tasks\.(?!task|losses|ema)\w+"),  # tasks never import each other
-    (r"train/\w+", r"vitreous\.tasks\.(?!task)\w+"),  # the loop knows tasks by contract
-    (r"train/\w+", r"vitreous\.(network|models)"),
+    (r"training/\w+", r"vitreous\.tasks\.(?!task)\w+"),  # the loop knows tasks by contract
+    (r"training/\w+", r"vitreous\.(network|models)"),
     (r"tasks/\w+", r"vitreous\.data\.(?!views|transforms|mix|preprocess)\w+"),
     (r"models/(?!foreign|hub|__init__)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families never import each other
-    (r"(predictor|reports/\w+)", r"vitreous\.(tasks|train|run|recipes)"),
+    (r"(predictor|reports/\w+)", r"vitreous\.(tasks|training|run|recipes)"),
 ]
 
 # library -> the only files that may import it
 ONLY_IN = {
     "PIL": {"data/image.py"},
-    "torch.distributed": {"train/device.py"},
+    "torch.distributed": {"training/device.py"},
     "jinja2": {"reports/"},
     "cyclopts": {"cli/"},
     "pickle": {"models/foreign.py"},  # for the name of an error alone
-    "tensorboard": {"train/log.py"},
-    "torch.utils.tensorboard": {"train/log.py"},
+    "tensorboard": {"training/log.py"},
+    "torch.utils.tensorboard": {"training/log.py"},
 }
 NEVER = {"torchvision", "timm", "transformers", "lightning", "joblib", "yaml", "dill", "shelve", "marshal"}
 PRINTS = {"cli/"}
-WRITES = {"files.py", "checkpoint.py", "data/cache.py", "cli/", "train/log.py"}
+WRITES = {"store/", "data/segment.py", "data/memory.py", "training/log.py", "cli/"}
 DRAWERS = {"utils", "util", "common", "helpers", "helper", "misc", "tools"}
 
 

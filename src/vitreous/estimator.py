@@ -32,7 +32,7 @@ Pictures = np.ndarray | Sequence[str | Path | np.ndarray]
 class ImageClassifier(ClassifierMixin, BaseEstimator):
     """A picture classifier with scikit-learn's four verbs.
 
-    Parameters are those of ``vitreous.train``; what is None is chosen from the data. A validation share of the
+    Parameters are those of ``vitreous.training``; what is None is chosen from the data. A validation share of the
     training pictures is held out inside ``fit`` to choose the checkpoint and the temperature.
 
     Attributes:
@@ -69,7 +69,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             BadData: lengths that differ, one class only, pictures that cannot be read.
         """
-        from vitreous import execution, recipes
+        from vitreous import recipes
+        from vitreous.run import execution
 
         labels = np.asarray(y)
         if len(X) == 0:

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from vitreous import config
-from vitreous.checkpoint import RunFolder
 from vitreous.data.image import decode
 from vitreous.data.listing import SUFFIXES
 from vitreous.data.preprocess import Preprocess, fit, shrink
 from vitreous.errors import BadData, UnreadableImage
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.results import Classes
+from vitreous.store.checkpoint import RunFolder
 
 Picture = str | Path | bytes | np.ndarray | tuple[str, bytes]
 """A file, the bytes of one (with its name, if it has one), or uint8 pixels (h, w), (h, w, 1) or (h, w, 3)."""

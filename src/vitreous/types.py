@@ -21,7 +21,8 @@ class Sample(NamedTuple):
 
     image: Tensor  # (3, h, w) uint8
     label: int  # class index, or UNLABELLED
-    index: int  # position in the source; the identity that randomness hangs on
+    # position in the source; the identity that randomness hangs on
+    index: int  # type: ignore[assignment]  # tuple.index is never wanted here
     mask: Tensor | None = None  # (h, w) uint8, moves with the image
 
 
@@ -30,7 +31,7 @@ class Batch(NamedTuple):
 
     image: Tensor  # (b, 3, h, w) uint8, or float32 in [0, 1]; normalisation belongs to the network
     label: Tensor  # (b,) int64
-    index: Tensor  # (b,) int64
+    index: Tensor  # type: ignore[assignment]  # (b,) int64
     target: Tensor | None = None  # (b, k) float32, soft labels after mixup or cutmix
     mask: Tensor | None = None  # (b, h, w) int64
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vitreous.models.describe import Description
     from vitreous.predictor import Predictor
     from vitreous.results import Classes
-    from vitreous.review import Evaluation
+    from vitreous.run.review import Evaluation
 
 
 def check(data: str | Path, *, out: str | Path | None = None, quiet: bool = False) -> CheckResult:
@@ -35,7 +35,7 @@ def check(data: str | Path, *, out: str | Path | None = None, quiet: bool = Fals
         No progress bar.
     """
     from vitreous.data.check import check as examine
-    from vitreous.train.log import counting
+    from vitreous.training.log import counting
 
     with counting("Looking at every picture", quiet=quiet) as progress:
         return examine(data, out=out, progress=progress)
@@ -103,8 +103,9 @@ def train(
     quiet
         No progress bar.
     """
-    from vitreous import execution, recipes
+    from vitreous import recipes
     from vitreous.errors import UsageError
+    from vitreous.run import execution
 
     if budget is not None and epochs is not None:
         raise UsageError("Give either a time budget or a number of epochs, not both.")
@@ -144,7 +145,7 @@ def resume(folder: str | Path, *, previous: bool = False, force: bool = False, q
     quiet
         No progress bar.
     """
-    from vitreous import execution
+    from vitreous.run import execution
 
     return execution.resume(folder, previous=previous, force=force, quiet=quiet)
 
@@ -169,7 +170,7 @@ def evaluate(
     quiet
         No progress bar.
     """
-    from vitreous import review
+    from vitreous.run import review
 
     return review.evaluate(folder, data, split=split, quiet=quiet)
 
@@ -201,7 +202,7 @@ def report(folder: str | Path, *, out: str | Path | None = None) -> Path:
     out
         File to write; default RUN/report.html.
     """
-    from vitreous import review
+    from vitreous.run import review
 
     return review.report(folder, out)
 

@@ -20,7 +20,7 @@ from vitreous.data.prepare import DataConfig, prepare
 from vitreous.data.quarantine import read_quarantine
 from vitreous.data.survey import Survey, survey
 from vitreous.errors import BadData, UsageError
-from vitreous.files import sha256_file
+from vitreous.store.files import sha256_file
 
 RULES = Preprocess(size=16, store=16)
 

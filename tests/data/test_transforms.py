@@ -196,7 +196,7 @@ def test_config_survives_json_and_names_what_is_wrong() -> None:
 
 
 def test_import_brings_no_model_and_no_decoder() -> None:
-    rooms = ("vitreous.models", "vitreous.tasks", "vitreous.train", "PIL")
+    rooms = ("vitreous.models", "vitreous.tasks", "vitreous.training", "PIL")
     code = f"import sys, vitreous.data.loader; print([m for m in sys.modules if m.startswith({rooms})])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

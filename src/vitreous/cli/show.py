@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vitreous.models.describe import Description
     from vitreous.predictor import Picture, Predictor
     from vitreous.results import Classes
-    from vitreous.review import Evaluation
+    from vitreous.run.review import Evaluation
 
 NAME_WIDTH = 44
 _SEVERITY = {"error": "bold red", "warning": "yellow", "note": "cyan"}

@@ -45,7 +45,7 @@ def open_builtin(name: str) -> ArraySource:
 @lru_cache(maxsize=1)
 def digits() -> ArraySource:
     """1,797 handwritten digits of the UCI repository (8 x 8, 17 levels), enlarged smoothly to 32 x 32 grey."""
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     table = load_digits()
     small = torch.from_numpy(table.images).float()[:, None] * (255 / 16)  # (n, 1, 8, 8)

@@ -38,7 +38,7 @@ from vitreous.data.set_findings import (
 from vitreous.data.split import SIDES
 from vitreous.data.survey import Progress, Survey, survey
 from vitreous.errors import UsageError
-from vitreous.files import write_atomic
+from vitreous.store.files import write_atomic
 
 REPORT = "check.json"
 _OURS = "unreadable: "  # how a reason begins that was written by the doctor and not by hand

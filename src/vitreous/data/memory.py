@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vitreous.data.duplicates import COLUMNS, ROWS
 from vitreous.data.image import Facts, Preprocess, step_one
 from vitreous.errors import NoSpace
-from vitreous.files import write_atomic
+from vitreous.store.files import write_atomic
 
 _MOST = 2_000_000  # pictures; the oldest are forgotten first
 

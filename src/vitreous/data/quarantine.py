@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vitreous.errors import BadData
-from vitreous.files import write_atomic
+from vitreous.store.files import write_atomic
 
 NAME = "quarantine.csv"
 

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vitreous.files import write_atomic
+from vitreous.store.files import write_atomic
 
 _ROW = np.dtype([("digest", "V32"), ("start", "<u8"), ("height", "<u4"), ("width", "<u4"), ("check", "<u4")])
 _MAGIC = b"vitreous pixels 1\n"

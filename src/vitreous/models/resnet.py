@@ -60,8 +60,10 @@ class Basic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, width, h / stride, w / stride)"""
-        y = F.relu_(self.bn1(self.conv1(x)))
-        y = self.drop_path(self.bn2(self.conv2(y)))
+        y = self.conv1(x)
+        y = F.relu_(self.bn1(y))
+        y = self.conv2(y)
+        y = self.drop_path(self.bn2(y))
         return F.relu_(y.add_(x if self.downsample is None else self.downsample(x)))
 
 
@@ -88,9 +90,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, 4 width, h / stride, w / stride)"""
-        y = F.relu_(self.bn1(self.conv1(x)))
-        y = F.relu_(self.bn2(self.conv2(y)))
-        y = self.drop_path(self.bn3(self.conv3(y)))
+        y = self.conv1(x)  # one step a line: what a line replaces is freed before the next allocates
+        y = F.relu_(self.bn1(y))
+        y = self.conv2(y)
+        y = F.relu_(self.bn2(y))
+        y = self.conv3(y)
+        y = self.drop_path(self.bn3(y))
         return F.relu_(y.add_(x if self.downsample is None else self.downsample(x)))
 
 

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 
 from vitreous import duration, models
-from vitreous.checkpoint import RunFolder
 from vitreous.config import from_dict
 from vitreous.data.dataset import Source, open_source
 from vitreous.data.image import decode
@@ -23,10 +22,11 @@ from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import AugmentConfig
 from vitreous.errors import BadData, UsageError
 from vitreous.network import NetworkConfig
-from vitreous.run import Run
+from vitreous.run.plan import Run
+from vitreous.store.checkpoint import RunFolder
 from vitreous.tasks.classify import ClassifyConfig
-from vitreous.train.config import TrainConfig
-from vitreous.train.optim import OptimConfig
+from vitreous.training.config import TrainConfig
+from vitreous.training.optim import OptimConfig
 
 DEFAULT_BUDGET = "10m"
 MOST_EPOCHS = 300  # past this, a small data set is only learned by heart

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vitreous import config
 from vitreous.errors import BadData, UsageError
-from vitreous.run import Run
+from vitreous.run.plan import Run
 
 
 def repeat(file: str | Path) -> Run:

@@ -15,12 +15,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from vitreous.files import write_atomic
 from vitreous.reports import gallery, sections, verdict
 from vitreous.reports.charts import ruler
 from vitreous.reports.gallery import Thumbnail
 from vitreous.reports.recorded import Recorded, read_run
 from vitreous.reports.text import shown
+from vitreous.store.files import write_atomic
 
 
 def write_report(run_folder: Path, out: Path | None = None, *, thumbnail: Thumbnail | None = None) -> Path:

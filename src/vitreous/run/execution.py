@@ -1,6 +1,7 @@
 """From a run to a run folder: prepare the data, train, measure, report; and go on where that was stopped.
 
-Knows the order of things and the files they leave; what a run is stands in run.py, what its numbers mean in outcome.py.
+Knows the order of things and the files they leave. What a run is stands in plan.py, what its numbers mean in
+outcome.py.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from typing import Any
 import torch
 
 from vitreous import config as configs
-from vitreous import outcome
-from vitreous.checkpoint import RUN, RunFolder
 from vitreous.data.dataset import Source
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import UsageError
 from vitreous.predictor import Predictor
 from vitreous.reports.page import write_report
-from vitreous.review import thumbnails
-from vitreous.run import Run, build, read_json, read_run, to_json
-from vitreous.train.device import Device, open_device, versions
-from vitreous.train.log import Log, counting
-from vitreous.train.trainer import Fitted, Trainer
+from vitreous.run import outcome
+from vitreous.run.plan import Run, build, read_json, read_run, to_json
+from vitreous.run.review import thumbnails
+from vitreous.store.checkpoint import RUN, RunFolder
+from vitreous.training.device import Device, open_device, versions
+from vitreous.training.log import Log, counting
+from vitreous.training.trainer import Fitted, Trainer
 
 DATA = "data.json"  # what the data was when the run began
 
@@ -185,8 +186,8 @@ def describe(prepared: Prepared) -> dict[str, Any]:
 
 def peak_memory(device: Device) -> float:
     """The most memory held at once, in 10**6 bytes: of the GPU, or of this process."""
-    if device.torch.type == "cuda":
-        return torch.cuda.max_memory_allocated(device.torch) / 1e6
+    if device.place.type == "cuda":
+        return torch.cuda.max_memory_allocated(device.place) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 

@@ -53,7 +53,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         updates = torch._foreach_lerp(gradients, buffers, momentum)
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        for members in _alike(updates):
+        for members in _alike(list(updates)):
             stack = torch.stack([updates[i].flatten(1) for i in members])  # (m, rows, columns)
             rows, columns = stack.shape[1:]
             rate = group["lr"] * max(1.0, rows / columns) ** 0.5

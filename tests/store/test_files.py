@@ -9,7 +9,7 @@ import os
 import pytest
 
 from vitreous.errors import NoSpace
-from vitreous.files import free_bytes, sha256_file, write_atomic
+from vitreous.store.files import free_bytes, sha256_file, write_atomic
 
 
 def test_contents_replace_contents_and_nothing_else_is_left(tmp_path):
@@ -46,7 +46,7 @@ def test_a_full_disk_keeps_the_old_file_and_names_folder_and_bytes(tmp_path, mon
         raise OSError(code, os.strerror(code))
 
     if step == "write":
-        monkeypatch.setattr("vitreous.files._write_through", full)
+        monkeypatch.setattr("vitreous.store.files._write_through", full)
     else:
         monkeypatch.setattr(os, step, full)
     with pytest.raises(NoSpace, match="1,234 bytes") as caught:

@@ -1,6 +1,6 @@
 """How long a run is and where in it a step stands: lengths, learning rate and evaluations as functions of the step.
 
-Nothing here reads a clock (train/budget.py does) or has a state; a plan is data, saved with the run.
+Nothing here reads a clock (clock.py does) or has a state; a plan is data, saved with the run.
 """
 
 from __future__ import annotations

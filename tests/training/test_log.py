@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from vitreous.errors import DamagedFile, UsageError
-from vitreous.train.log import Journal, Log, counting
+from vitreous.training.log import Journal, Log, counting
 
 
 def test_the_journal_comes_back_to_its_mark(tmp_path):
@@ -58,7 +58,7 @@ def terminal(monkeypatch):
     def use(is_terminal: bool) -> io.StringIO:
         text = io.StringIO()
         make = lambda stderr, **options: Console(file=text, force_terminal=is_terminal, width=120, **options)  # noqa: E731
-        monkeypatch.setattr("vitreous.train.log.Console", make)
+        monkeypatch.setattr("vitreous.training.log.Console", make)
         return text
 
     return use

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vitreous.tasks.task import Task
-from vitreous.train.average import Average
-from vitreous.train.optim import Optimiser
+from vitreous.training.average import Average
+from vitreous.training.optim import Optimiser
 
 _TASK, _AVERAGE, _OPTIMISER = "task.", "average.", "optimiser."
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vitreous.errors import DamagedFile, UsageError
-from vitreous.files import write_atomic
+from vitreous.store.files import write_atomic
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int | str]:

@@ -19,19 +19,19 @@ import torch
 from torch import Tensor
 
 from vitreous import config as configs
-from vitreous.checkpoint import Checkpoint, RunFolder
 from vitreous.errors import TrainingDiverged, UsageError
+from vitreous.store.checkpoint import Checkpoint, RunFolder
 from vitreous.tasks.task import Task
-from vitreous.train.average import Average
-from vitreous.train.clock import Clock
-from vitreous.train.config import TrainConfig
-from vitreous.train.device import Device
-from vitreous.train.interrupt import Interrupted, StopSwitch
-from vitreous.train.log import METRICS, Journal, Log
-from vitreous.train.optim import Optimiser
-from vitreous.train.schedule import Plan, plan_steps, warmup_cosine
-from vitreous.train.state import Counters, State, shipped
-from vitreous.train.step import Report, Stepper
+from vitreous.training.average import Average
+from vitreous.training.clock import Clock
+from vitreous.training.config import TrainConfig
+from vitreous.training.device import Device
+from vitreous.training.interrupt import Interrupted, StopSwitch
+from vitreous.training.log import METRICS, Journal, Log
+from vitreous.training.optim import Optimiser
+from vitreous.training.schedule import Plan, plan_steps, warmup_cosine
+from vitreous.training.state import Counters, State, shipped
+from vitreous.training.step import Report, Stepper
 from vitreous.types import Batch
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Trainer:
         spent: float = 0.0,
         log: Log | None = None,
     ) -> None:
-        self.task = task.to(device.torch)
+        self.task = task.to(device.place)
         self.config = config
         self.train = train
         self.val = val
@@ -208,7 +208,7 @@ class Trainer:
             for batch in batches:
                 if self._stop.number and self.device.world == 1:  # one of several must not leave the others waiting
                     raise _Stopped
-                yield batch.to(self.device.torch)
+                yield batch.to(self.device.place)
 
     def _compare(self, score: float) -> None:
         counters = self._state.counters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vitreous.train.average import Average
+from vitreous.training.average import Average
 
 
 def test_it_is_the_exponential_average_with_a_warm_up():

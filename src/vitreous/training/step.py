@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vitreous.train.device import Device
-from vitreous.train.state import State
+from vitreous.training.device import Device
+from vitreous.training.state import State
 from vitreous.types import Batch
 
 
@@ -51,7 +51,7 @@ class Stepper:
         self.device.seed(self.seed, step)
         optimiser.set_rate(factor)
         before = torch._foreach_mul(self._buffers, 1) if self._buffers else []
-        values = self._gradients(batch.to(self.device.torch))
+        values = self._gradients(batch.to(self.device.place))
         report = self._agree(values, optimiser.clip(), signals)
         if report.finite:
             optimiser.step()
@@ -60,7 +60,7 @@ class Stepper:
             if self.state.average is not None:
                 self.state.average.update(step + 1)
         elif before:  # running statistics that have seen NaN never recover
-            torch._foreach_copy_(self._buffers, before)
+            torch._foreach_copy_(self._buffers, list(before))
         optimiser.zero_grad()
         return report
 
@@ -74,7 +74,7 @@ class Stepper:
             (loss.total * share).backward()
             named = {"loss": loss.total} | {n: v for n, v in loss.parts.items() if n != "loss"}
             for name, value in named.items():
-                sums[name] = sums.get(name, 0) + value.detach().to(self.device.torch) * share
+                sums[name] = sums.get(name, 0) + value.detach().to(self.device.place) * share
         self.device.average(self.state.optimiser.gradients())
         return sums
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from vitreous.config import from_dict, to_dict
 from vitreous.errors import UsageError
-from vitreous.train.clock import Clock
-from vitreous.train.schedule import Plan, plan_steps, warmup_cosine
+from vitreous.training.clock import Clock
+from vitreous.training.schedule import Plan, plan_steps, warmup_cosine
 
 
 @st.composite
@@ -90,7 +90,7 @@ def test_evaluations_come_once_an_epoch_but_not_too_often():
 def now(monkeypatch):
     """A clock that the test winds: ``now[0]``."""
     moment = [100.0]
-    monkeypatch.setattr("vitreous.train.clock.time.monotonic", lambda: moment[0])
+    monkeypatch.setattr("vitreous.training.clock.time.monotonic", lambda: moment[0])
     return moment
 
 

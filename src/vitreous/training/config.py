@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 
 from vitreous.errors import UsageError
-from vitreous.train.device import Precision
-from vitreous.train.optim import OptimConfig
-from vitreous.train.schedule import Plan
+from vitreous.training.device import Precision
+from vitreous.training.optim import OptimConfig
+from vitreous.training.schedule import Plan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vitreous.errors import UsageError
-from vitreous.train.device import Device, open_device, versions
+from vitreous.training.device import Device, open_device, versions
 
-CPU = Device(torch=torch.device("cpu"))
+CPU = Device(place=torch.device("cpu"))
 
 
 def draw(device: Device, seed: int, step: int) -> list[float]:
@@ -17,7 +17,7 @@ def draw(device: Device, seed: int, step: int) -> list[float]:
 
 
 def test_randomness_is_a_function_of_seed_step_and_rank():
-    other = Device(torch=torch.device("cpu"), rank=1, world=2)
+    other = Device(place=torch.device("cpu"), rank=1, world=2)
     assert draw(CPU, 0, 5) == draw(CPU, 0, 5)
     drawn = [draw(CPU, 0, 5), draw(CPU, 0, 6), draw(CPU, 1, 5), draw(other, 0, 5), draw(CPU, 0, -1)]
     assert len({tuple(d) for d in drawn}) == 5

@@ -28,10 +28,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitreous.errors import DamagedFile, NoSpace, UsageError
-from vitreous.files import free_bytes, sha256_file, write_atomic
-from vitreous.lock import exclusive
-from vitreous.sealed import read_sealed, seal
-from vitreous.tensors import load_into, read_tensors, require_finite, write_tensors
+from vitreous.store.files import free_bytes, sha256_file, write_atomic
+from vitreous.store.lock import exclusive
+from vitreous.store.sealed import read_sealed, seal
+from vitreous.store.tensors import load_into, read_tensors, require_finite, write_tensors
 
 RUN, CARD, WEIGHTS, MANIFEST, METRICS = "run.json", "card.json", "weights.safetensors", "manifest.json", "metrics.jsonl"
 _LOCK, _CHECKPOINTS, _STATE, _TENSORS, _TEMPORARY = (

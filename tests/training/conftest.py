@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from vitreous import config
-from vitreous.checkpoint import RunFolder
-from vitreous.train.config import TrainConfig
-from vitreous.train.device import open_device
-from vitreous.train.log import Log
-from vitreous.train.trainer import Trainer
+from vitreous.store.checkpoint import RunFolder
+from vitreous.training.config import TrainConfig
+from vitreous.training.device import open_device
+from vitreous.training.log import Log
+from vitreous.training.trainer import Trainer
 
 PROGRAM = Path(__file__).with_name("program.py")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from vitreous.checkpoint import RunFolder
+from vitreous.store.checkpoint import RunFolder
 
 WISHES = {"steps": 60, "evaluate_every": 20, "save": {"seconds": 60.0, "steps": 7}}
 

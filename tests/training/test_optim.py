@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from vitreous.errors import UsageError
-from vitreous.train.muon import Muon, orthogonalise
-from vitreous.train.optim import OptimConfig, Optimiser, members
+from vitreous.training.muon import Muon, orthogonalise
+from vitreous.training.optim import OptimConfig, Optimiser, members
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vitreous.train.schedule import EVALUATIONS, Plan
+from vitreous.training.schedule import EVALUATIONS, Plan
 
 _TOLERANCE = 0.02  # a smaller correction of what is left is not worth a kink in the learning rate
 _SHARE = 0.1  # of a budget that evaluations may take

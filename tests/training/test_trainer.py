@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vitreous.checkpoint import RunFolder
 from vitreous.errors import DamagedFile, TrainingDiverged, UsageError
-from vitreous.train.config import TrainConfig
-from vitreous.train.interrupt import Interrupted, StopSwitch
-from vitreous.train.schedule import Plan
-from vitreous.train.step import split
+from vitreous.store.checkpoint import RunFolder
+from vitreous.training.config import TrainConfig
+from vitreous.training.interrupt import Interrupted, StopSwitch
+from vitreous.training.schedule import Plan
+from vitreous.training.step import split
 from vitreous.types import Batch
 
 

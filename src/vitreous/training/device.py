@@ -30,7 +30,7 @@ _PATIENCE = timedelta(minutes=30)  # how long a rank waits for the others before
 class Device:
     """One process of a training run, among ``world``."""
 
-    torch: torch.device
+    place: torch.device
     rank: int = 0
     world: int = 1
     half: torch.dtype | None = None  # autocast to this type, or to none
@@ -44,7 +44,7 @@ class Device:
         """The forward pass in reduced precision, where that was chosen."""
         if self.half is None:
             return nullcontext()
-        return torch.autocast(self.torch.type, self.half)
+        return torch.autocast(self.place.type, self.half)
 
     def seed(self, seed: int, step: int) -> None:
         """Everything random in the model at ``step`` becomes a function of (seed, step, rank)."""
@@ -52,7 +52,7 @@ class Device:
         number = int.from_bytes(digest, "little") >> 1
         # torch.manual_seed would also note a call, with its traceback, for each kind of device that is not in use
         torch.default_generator.manual_seed(number)
-        if self.torch.type == "cuda":
+        if self.place.type == "cuda":
             torch.cuda.manual_seed(number)
 
     def sum(self, values: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Device:
         """The first process's ``value``, in all of them."""
         if self.world == 1:
             return value
-        shared = torch.tensor([value], dtype=torch.float64, device=self.torch)
+        shared = torch.tensor([value], dtype=torch.float64, device=self.place)
         dist.broadcast(shared, 0)
         return float(shared.item())
 
@@ -87,9 +87,9 @@ class Device:
         """``tensor`` of every process, joined along the first axis in the order of ranks; lengths may differ."""
         if self.world == 1:
             return tensor
-        mine = tensor.detach().to(self.torch).contiguous()
-        lengths = [torch.zeros(1, dtype=torch.int64, device=self.torch) for _ in range(self.world)]
-        dist.all_gather(lengths, torch.tensor([len(mine)], device=self.torch))
+        mine = tensor.detach().to(self.place).contiguous()
+        lengths = [torch.zeros(1, dtype=torch.int64, device=self.place) for _ in range(self.world)]
+        dist.all_gather(lengths, torch.tensor([len(mine)], device=self.place))
         longest = int(max(int(n) for n in lengths))
         padded = mine.new_zeros(longest, *mine.shape[1:])
         padded[: len(mine)] = mine
@@ -103,9 +103,9 @@ class Device:
 
     def facts(self) -> dict[str, Any]:
         """What bit-exactness hangs on, for the card."""
-        cuda = self.torch.type == "cuda"
+        cuda = self.place.type == "cuda"
         return {
-            "device": torch.cuda.get_device_name(self.torch) if cuda else f"cpu, {torch.get_num_threads()} threads",
+            "device": torch.cuda.get_device_name(self.place) if cuda else f"cpu, {torch.get_num_threads()} threads",
             "cpu": torch.backends.cpu.get_cpu_capability(),
             "machine": platform.machine(),
             "threads": torch.get_num_threads(),
@@ -147,7 +147,7 @@ def open_device(device: str = "auto", precision: Precision = "auto") -> Iterator
     with _group(place, world), _deterministic(place):
         if world > 1:
             _share_threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        yield Device(torch=place, rank=rank, world=world, half=_half(place, precision))
+        yield Device(place=place, rank=rank, world=world, half=_half(place, precision))
 
 
 def _place(name: str) -> torch.device:
@@ -205,10 +205,11 @@ def _deterministic(place: torch.device) -> Iterator[None]:
     if place.type != "cuda":  # on the CPU everything is, for one number of threads
         yield
         return
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # finds mistakes, costs bandwidth
+    settings.fill_uninitialized_memory = False  # finds mistakes, costs bandwidth
     with contextlib.ExitStack() as stack:
         stack.callback(torch.use_deterministic_algorithms, before[0])
         stack.callback(setattr, torch.utils.deterministic, "fill_uninitialized_memory", before[1])

@@ -27,13 +27,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitreous import config
-from vitreous.checkpoint import RunFolder
 from vitreous.errors import VitreousError
+from vitreous.store.checkpoint import RunFolder
 from vitreous.tasks.task import Loss, Task
-from vitreous.train.config import TrainConfig
-from vitreous.train.device import open_device
-from vitreous.train.log import Log
-from vitreous.train.trainer import Trainer
+from vitreous.training.config import TrainConfig
+from vitreous.training.device import open_device
+from vitreous.training.log import Log
+from vitreous.training.trainer import Trainer
 from vitreous.types import Batch
 
 CLASSES = 4
@@ -180,7 +180,6 @@ def serve() -> None:
     A request is a line of JSON: folder, wishes, errors (a file), world (processes), kill_after (seconds, or null).
     The answer is a line with the exit code, or minus the signal. Nothing here may start a thread.
     """
-    import torch._dynamo  # the first optimiser would import it, for seconds
 
     for line in sys.stdin:
         request = json.loads(line)

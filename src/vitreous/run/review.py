@@ -11,9 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous import outcome
 from vitreous.analyse.scores import Scores, score
-from vitreous.checkpoint import RunFolder
 from vitreous.data.dataset import Source, open_source
 from vitreous.data.image import decode, encode_jpeg
 from vitreous.data.listing import printable
@@ -22,8 +20,10 @@ from vitreous.data.preprocess import Preprocess, shrink
 from vitreous.errors import BadData, DamagedFile, UsageError
 from vitreous.predictor import Predictor
 from vitreous.reports.page import write_report
-from vitreous.run import read_run
-from vitreous.train.log import counting
+from vitreous.run import outcome
+from vitreous.run.plan import read_run
+from vitreous.store.checkpoint import RunFolder
+from vitreous.training.log import counting
 from vitreous.types import UNLABELLED
 
 Split = Literal["test", "val", "train", "all"]

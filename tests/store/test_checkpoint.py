@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from vitreous.checkpoint import RunFolder
 from vitreous.errors import DamagedFile, NoSpace, RunBusy, UsageError, VitreousError
-from vitreous.sealed import read_sealed, seal
-from vitreous.tensors import load_into, read_tensors, write_tensors
+from vitreous.store.checkpoint import RunFolder
+from vitreous.store.sealed import read_sealed, seal
+from vitreous.store.tensors import load_into, read_tensors, write_tensors
 
 
 def tensors(step: int) -> dict[str, torch.Tensor]:
@@ -303,7 +303,7 @@ def test_nothing_but_a_run_is_ever_overwritten(tmp_path, finished):
 
 HOLDER = """
 import sys, time
-from vitreous.checkpoint import RunFolder
+from vitreous.store.checkpoint import RunFolder
 with RunFolder(sys.argv[1]).lock():
     print("held", flush=True)
     time.sleep(60)
@@ -343,7 +343,7 @@ def test_a_disk_that_is_too_small_is_told_before_training(tmp_path):
 
 READ_ONLY = """
 import os, sys, time
-from vitreous.checkpoint import RunFolder
+from vitreous.store.checkpoint import RunFolder
 from vitreous.errors import UsageError
 if os.getuid() == 0:  # the mode bits do not bind root
     os.setuid(65534)
@@ -370,7 +370,7 @@ def test_a_read_only_folder_is_told_at_once():
 
 FULL = """
 import resource, sys, torch
-from vitreous.checkpoint import RunFolder
+from vitreous.store.checkpoint import RunFolder
 run = RunFolder(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 run.save(40, {"a": torch.zeros(100_000)}, {})

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from vitreous.errors import UsageError
 from vitreous.tasks.task import Task
-from vitreous.train.muon import Muon
+from vitreous.training.muon import Muon
 
 _DEFAULTS = {"muon": (1e-3, 0.05), "adamw": (1e-3, 0.05), "sgd": (0.05, 5e-4)}  # lr, weight decay
+Rule = Literal["muon", "adamw", "sgd"]
 _DENSE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -40,7 +41,7 @@ class OptimConfig:
         ema: decay of the running average of the weights that is evaluated and shipped; None keeps none.
     """
 
-    name: Literal["muon", "adamw", "sgd"] = "muon"
+    name: Rule = "muon"
     lr: float | None = None
     muon_lr: float = 0.02
     weight_decay: float | None = None
@@ -82,7 +83,7 @@ class Member(NamedTuple):
 
     name: str
     tensor: nn.Parameter
-    rule: Literal["muon", "adamw", "sgd"]
+    rule: Rule
     rate: float  # peak learning rate
     decay: float
 
@@ -108,7 +109,7 @@ def members(task: Task, config: OptimConfig) -> list[Member]:
         if config.name == "muon" and hidden:
             result.append(Member(name, tensor, "muon", config.muon_lr * scale, config.muon_weight_decay))
         else:
-            rule = "sgd" if config.name == "sgd" else "adamw"
+            rule: Rule = "sgd" if config.name == "sgd" else "adamw"
             result.append(Member(name, tensor, rule, config.rate * scale, config.decay if name in dense else 0.0))
     if not result:
         raise UsageError("Every parameter is frozen, so there is nothing to train; unfreeze some.")
@@ -196,4 +197,5 @@ class Optimiser:
             self._state(by_name[name])[key] = home.to(parameter.device, value.dtype).copy_(value)
 
     def _state(self, member: Member) -> dict[str, Any]:
-        return self._of[id(member.tensor)].state[member.tensor]
+        state: dict[str, Any] = self._of[id(member.tensor)].state[member.tensor]
+        return state

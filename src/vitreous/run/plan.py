@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from vitreous import config as configs
-from vitreous.checkpoint import RUN, RunFolder
 from vitreous.data.loader import Loader
 from vitreous.data.mix import Mixer
 from vitreous.data.prepare import DataConfig, Prepared
 from vitreous.errors import DamagedFile, UsageError
 from vitreous.models import foreign
 from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.store.checkpoint import RUN, RunFolder
 from vitreous.tasks.classify import ClassifyConfig, ClassifyTask
-from vitreous.train.config import TrainConfig
-from vitreous.train.device import Device
-from vitreous.train.log import Log
-from vitreous.train.trainer import Trainer
+from vitreous.training.config import TrainConfig
+from vitreous.training.device import Device
+from vitreous.training.log import Log
+from vitreous.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)

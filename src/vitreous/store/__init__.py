@@ -1,0 +1,1 @@
+"""Files that are whole, or absent, or known to be damaged. Knows nothing of what they mean."""
