@@ -45,10 +45,10 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def build(name: str, **more: object) -> tuple[Backbone, Tensor]:
+def build(name: str, drop_path: float = 0.0) -> tuple[Backbone, Tensor]:
     torch.manual_seed(0)
     size, options = small(CATALOGUE[name])
-    backbone = create(name, size=size, options=options | more)
+    backbone = create(name, size=size, drop_path=drop_path, options=options)
     with torch.no_grad():  # away from the special values of a fresh network (zero gammas, unit statistics)
         for p in backbone.parameters():
             p.add_(torch.randn_like(p) * 0.05)
