@@ -28,7 +28,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitreous.errors import DamagedFile, NoSpace, UsageError
-from vitreous.store.files import free_bytes, sha256_file, write_atomic
+from vitreous.store.files import flush_folder, free_bytes, full_disk_named, sha256_file, write_atomic
 from vitreous.store.lock import exclusive
 from vitreous.store.sealed import read_sealed, seal
 from vitreous.store.tensors import load_into, read_tensors, require_finite, write_tensors
@@ -161,12 +161,14 @@ class RunFolder:
         self._unseal()
         place = self.path / _CHECKPOINTS
         temporary = place / f"{_TEMPORARY}{uuid.uuid4().hex}"
+        size = sum(tensor.nbytes for tensor in tensors.values())
         try:
-            temporary.mkdir(parents=True)
-            digest = write_tensors(temporary / _TENSORS, tensors)
-            head = {"step": step, "score": score, "milestone": milestone, "files": {_TENSORS: digest}}
-            write_atomic(temporary / _STATE, seal({**head, "facts": facts}))
-            _replace_folder(temporary, self._folder(step))
+            with full_disk_named(self._folder(step), size):
+                temporary.mkdir(parents=True)
+                digest = write_tensors(temporary / _TENSORS, tensors)
+                head = {"step": step, "score": score, "milestone": milestone, "files": {_TENSORS: digest}}
+                write_atomic(temporary / _STATE, seal({**head, "facts": facts}))
+                _replace_folder(temporary, self._folder(step))
         except NoSpace as error:
             raise NoSpace(str(error).replace(str(temporary), str(place))) from None
         finally:
@@ -349,8 +351,5 @@ def _replace_folder(source: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     else:
         os.rename(source, target)
-    handle = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush_folder(target.parent)
+    flush_folder(target.parent.parent)  # the first checkpoint brings its folder's name

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from vitreous.errors import NoSpace
@@ -34,17 +35,29 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | bytearray | memoryv
     target = Path(path)
     temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
-        _write_through(temporary, data)
-        os.replace(temporary, target)
-        _flush_folder(target.parent)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise _no_space(target, memoryview(data).nbytes) from error
-        raise
+        with full_disk_named(target, memoryview(data).nbytes):
+            _write_through(temporary, data)
+            os.replace(temporary, target)
+            flush_folder(target.parent)
     finally:
         # after the rename the name is gone; before it, or after an interrupt, nothing may be left behind
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def full_disk_named(target: Path, needed: int) -> Iterator[None]:
+    """Whatever inside finds the disk, the quota or the file-size limit exhausted raises ``NoSpace`` for ``target``.
+
+    Raises:
+        NoSpace: names the folder and the bytes needed.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _no_space(target, needed) from error
+        raise
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
@@ -71,7 +84,8 @@ def _write_through(path: Path, data: bytes | bytearray | memoryview) -> None:
         os.fsync(handle)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable, where its disk can."""
     if os.name == "nt":  # folders cannot be opened there; the rename itself is journalled
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vitreous.errors import RunBusy, UsageError
+from vitreous.store.files import full_disk_named
 
 try:
     import fcntl
@@ -25,11 +26,14 @@ def exclusive(path: Path) -> Iterator[None]:
     Raises:
         RunBusy: another process holds it; names that process.
         UsageError: the folder cannot be written to.
+        NoSpace: the disk is full.
     """
-    handle = _acquire(path)
+    with full_disk_named(path, 1):
+        handle = _acquire(path)
     try:
-        os.ftruncate(handle, 0)
-        os.write(handle, str(os.getpid()).encode())
+        with full_disk_named(path, 1):
+            os.ftruncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
         yield
     finally:
         # while the lock is still held, so that nobody can be waiting on the name that goes away

@@ -1,4 +1,4 @@
-"""The time a run has taken and, under a budget, how many steps still fit. The only reader of a clock in the loop.
+"""The time a run has taken and, under a budget, how many steps still fit.
 
 A budget is turned into a number of steps before training, from a few measured ones, and corrected whenever a
 checkpoint is saved, since a machine's speed drifts by more than a budget may. Each correction goes into the plan that

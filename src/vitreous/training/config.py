@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
+from typing import Any
 
+from vitreous import config as configs
 from vitreous.errors import UsageError
 from vitreous.training.device import Precision
 from vitreous.training.optim import OptimConfig
 from vitreous.training.schedule import Plan
+
+_HARMLESS = re.compile(r"(.+\.)?train\.(save|plan|device)(\..+)?")  # settings that do not change what is computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +63,15 @@ class TrainConfig:
         for name, value in {**lengths, **wholes}.items():
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"train.{name} must be positive, not {value}.")
+
+
+def refuse_changes(old: Any, new: Any, place: str) -> None:
+    """Refuse to go on with settings or data other than those the run began with.
+
+    Raises:
+        UsageError: names every value that differs.
+    """
+    changes = [c for c in configs.diff(old, new) if not _HARMLESS.fullmatch(c[0])]
+    if changes:
+        listed = "; ".join(f"{path} was {before}, is {after}" for path, before, after in changes)
+        raise UsageError(f"{place} began with other settings: {listed}. Go back to them, or choose another folder.")

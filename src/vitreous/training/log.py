@@ -6,7 +6,6 @@ exactly once. Whatever depends on the clock goes to ``timings.jsonl``, which onl
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -22,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from vitreous import duration
 from vitreous.errors import DamagedFile, NoSpace, UsageError
+from vitreous.store.files import full_disk_named
 
 METRICS, TIMINGS, EVENTS = "metrics.jsonl", "timings.jsonl", "events"
 _REFRESH = 0.2  # seconds between two looks at the progress bar, and between two writes of rows
@@ -32,7 +32,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
+        with full_disk_named(path, 1):
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
         self._pending = bytearray()
         self._written = time.monotonic()
         self._length, self._digest = 0, hashlib.sha256()
@@ -88,16 +89,9 @@ def append(handle: int, data: bytes | bytearray, path: Path) -> None:
         NoSpace: the disk is full; names the folder and the bytes.
     """
     rest = memoryview(bytes(data))
-    try:
+    with full_disk_named(path, len(rest)):
         while rest:
             rest = rest[os.write(handle, rest) :]
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise NoSpace(
-            f"No space left in {path.parent} for {path.name}: {len(rest):,} bytes are needed; "
-            "free some space, then resume."
-        ) from None
 
 
 class Log:
@@ -195,7 +189,7 @@ class Log:
             return
         row = {"step": step, "seconds": seconds, "images_per_second": self.speed, "waiting": self.waiting}
         path = self.folder / TIMINGS
-        with open(path, "ab", buffering=0) as file:
+        with full_disk_named(path, 1), open(path, "ab", buffering=0) as file:
             append(file.fileno(), json.dumps(row).encode() + b"\n", path)
 
     def _events(self, values: Mapping[str, Any], step: int, prefix: str = "train/") -> None:

@@ -1,12 +1,13 @@
 """One training step: gradients of a batch, their norm, and the optimiser's step if all of it is finite.
 
-Knows nothing of files, clocks or schedules; the same state, batch and numbers give the same bits.
+Knows nothing of files or schedules; the same state, batch and numbers give the same bits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,24 @@ class Stepper:
             torch._foreach_copy_(self._buffers, list(before))
         optimiser.zero_grad()
         return report
+
+    def measure(self, batches: Iterable[Batch], seconds: float) -> float:
+        """Seconds a step, from a few real ones on ``batches`` that are then undone.
+
+        Args:
+            seconds: about how long to measure; 2 are always enough.
+        """
+        before = {name: tensor.clone() for name, tensor in self.state.tensors().items()}
+        begin, count = 0.0, 0
+        for count, batch in enumerate(batches):
+            self.update(batch, count, 0.0)
+            if count == 0:  # the first one warms up
+                begin = time.monotonic()
+            if self.device.agree(float(count >= 3 and time.monotonic() - begin >= min(seconds, 2.0))):
+                break
+        took = (time.monotonic() - begin) / max(count, 1)
+        self.state.load(before)
+        return took
 
     def _gradients(self, batch: Batch) -> dict[str, Tensor]:
         """Leave the gradients of the mean loss over ``batch`` behind; the loss and its parts, detached scalars."""

@@ -8,7 +8,6 @@ no influence on what it computes.
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
@@ -24,7 +23,7 @@ from vitreous.store.checkpoint import Checkpoint, RunFolder
 from vitreous.tasks.task import Task
 from vitreous.training.average import Average
 from vitreous.training.clock import Clock
-from vitreous.training.config import TrainConfig
+from vitreous.training.config import TrainConfig, refuse_changes
 from vitreous.training.device import Device
 from vitreous.training.interrupt import Interrupted, StopSwitch
 from vitreous.training.log import METRICS, Journal, Log
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 _BAD_IN_A_ROW = 3  # steps that are not finite before the weights go back to the last milestone
 _PROBE = 50  # steps at most that measure the speed
-_HARMLESS = re.compile(r"(.+\.)?train\.(save|plan|device)(\..+)?")  # settings that do not change what is computed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +299,7 @@ class Trainer:
         self._plan = configs.from_dict(Plan, facts["plan"])
         self._state.load(checkpoint.tensors)
         self._state.counters = configs.from_dict(Counters, facts["counters"])
-        self._clock = Clock(facts["seconds"], self._clock.budget)
+        self._clock = Clock(facts["seconds"] + self._clock.elapsed, self._clock.budget)
         if self._journal is not None:
             self._journal.rewind(facts["journal"])
         others = configs.diff(facts["machine"], self.device.facts())
@@ -318,25 +316,11 @@ class Trainer:
         if config.epochs is not None:
             return plan_steps(max(1, round(config.epochs * epoch)), epoch, config.evaluate_every)
         evaluation = 0 if self.val is None else self.val.steps_per_epoch
-        plan = self._clock.first_plan(self._measure(), evaluation, epoch, config.evaluate_every)
+        with closing(self.train.train(0, _PROBE)) as batches:
+            measured = self._stepper.measure(batches, 0.03 * (config.budget_seconds or 0.0))
+        plan = self._clock.first_plan(measured, evaluation, epoch, config.evaluate_every)
         steps, every = self.device.agree(plan.steps), self.device.agree(plan.evaluate_every)
         return Plan(steps=int(steps), evaluate_every=int(every))
-
-    def _measure(self) -> float:
-        """Seconds a step, from a few real ones that are undone."""
-        before = {name: tensor.clone() for name, tensor in self._state.tensors().items()}
-        assert self._clock.budget is not None
-        limit, begin, count = min(2.0, 0.03 * self._clock.budget), 0.0, 0
-        with closing(self.train.train(0, _PROBE)) as batches:
-            for count, batch in enumerate(batches):
-                self._stepper.update(batch, count, 0.0)
-                if count == 0:  # the first one warms up
-                    begin = time.monotonic()
-                if self.device.agree(float(count >= 3 and time.monotonic() - begin >= limit)):
-                    break
-        seconds = (time.monotonic() - begin) / max(count, 1)
-        self._state.load(before)
-        return seconds
 
     def _is_stale(self) -> bool:
         return self.config.patience is not None and self._state.counters.stale >= self.config.patience
@@ -367,15 +351,3 @@ class Trainer:
 
 class _Stopped(Exception):
     pass
-
-
-def refuse_changes(old: Any, new: Any, place: str) -> None:
-    """Refuse to go on with settings or data other than those the run began with.
-
-    Raises:
-        UsageError: names every value that differs.
-    """
-    changes = [c for c in configs.diff(old, new) if not _HARMLESS.fullmatch(c[0])]
-    if changes:
-        listed = "; ".join(f"{path} was {before}, is {after}" for path, before, after in changes)
-        raise UsageError(f"{place} began with other settings: {listed}. Go back to them, or choose another folder.")
