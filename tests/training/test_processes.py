@@ -42,7 +42,7 @@ def test_killed_twenty_times_and_resumed_it_is_the_same_run(start, tmp_path):
         place = tmp_path / f"run-{runs}"
         code = -9
         while code == -9:
-            ended = start(place, **wishes, kill_after=rng.uniform(0, length / 2) if kills < 20 else None)
+            ended = start(place, **wishes, kill_after=rng.uniform(length / 8, 0.7 * length) if kills < 20 else None)
             code = ended.code
             kills += code == -9
             saving += code == -9 and any(place.rglob(".tmp-*"))

@@ -3,13 +3,13 @@
 Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; for transformers see Liu et al. 2025,
 "Muon is Scalable for LLM Training". The arithmetic is that of ``torch.optim.Muon``, which accepts matrices only and
 takes them one by one. Here a convolution's kernel counts as its (out, in x h x w) matrix, and small matrices of one
-shape are orthogonalised together, which is 1.4 to 3.5 times as fast on a CPU.
+shape are orthogonalised together, which is 2 to 6 times as fast on a CPU.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # the quintic of the paper: steepest at 0, no exact convergence to 1
 _STEPS = 5
-_TOGETHER = 1 << 17  # numbers in one stack of matrices; larger ones fill the machine singly
+_TOGETHER = 128  # rows or columns at most; larger matrices fill the machine one by one
 
 
 class Muon(torch.optim.Optimizer):
@@ -53,11 +53,10 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         updates = torch._foreach_lerp(gradients, buffers, momentum)
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        for members in _alike(list(updates)):
-            stack = torch.stack([updates[i].flatten(1) for i in members])  # (m, rows, columns)
-            rows, columns = stack.shape[1:]
-            rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-            for i, direction in zip(members, orthogonalise(stack), strict=True):
+        for members in _alike(updates):
+            matrices = torch.stack([updates[i].flatten(1) for i in members])  # (m, r, c)
+            rate = group["lr"] * max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
+            for i, direction in zip(members, orthogonalise(matrices), strict=True):
                 params[i].add_(direction.view(params[i].shape), alpha=-rate)
 
 
@@ -66,22 +65,30 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
     Five Newton-Schulz steps in bfloat16, whose errors are far below that spread.
     """
+    if len(matrices) == 1:  # a product of matrices is faster than a batch of one
+        return _newton_schulz(matrices[0], torch.addmm)[None]
+    return _newton_schulz(matrices, torch.baddbmm)
+
+
+def _newton_schulz(matrices: Tensor, add_product: Callable[..., Tensor]) -> Tensor:
+    """(..., r, c) -> (..., r, c); ``add_product(a, b, c, beta, alpha)`` is beta a + alpha b c."""
     x = matrices.bfloat16()
-    if tall := x.shape[1] > x.shape[2]:
+    if tall := x.shape[-2] > x.shape[-1]:
         x = x.mT
-    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=1e-7)  # spectral norm at most 1
+    x = x / torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True).clamp(min=1e-7)  # spectral norm at most 1
     for _ in range(_STEPS):
         gram = x @ x.mT
-        gram = torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C)
-        x = torch.baddbmm(x, gram, x, beta=_A)
+        gram = add_product(gram, gram, gram, beta=_B, alpha=_C)
+        x = add_product(x, gram, x, beta=_A)
     return (x.mT if tall else x).to(matrices.dtype)
 
 
-def _alike(tensors: list[Tensor]) -> Iterator[list[int]]:
-    """Indices of tensors of one shape, in portions small enough to be worked on together."""
+def _alike(tensors: Sequence[Tensor]) -> Iterator[list[int]]:
+    """Indices of small matrices of one shape, to be worked on together; larger ones by themselves."""
     by_shape: dict[torch.Size, list[int]] = defaultdict(list)
     for i, tensor in enumerate(tensors):
-        by_shape[tensor.shape].append(i)
-    for shape, members in by_shape.items():
-        size = max(1, _TOGETHER // shape.numel())
-        yield from (members[i : i + size] for i in range(0, len(members), size))
+        if min(len(tensor), tensor.numel() // len(tensor)) <= _TOGETHER:
+            by_shape[tensor.shape].append(i)
+        else:
+            yield [i]
+    yield from by_shape.values()
