@@ -24,7 +24,7 @@ COMMANDS = {
     "python -c pass": ["-c", "pass"],
     "import torch": ["-c", "import torch"],
     "import vitreous": ["-c", "import vitreous"],
-    "import vitreous; vitreous.training": ["-c", "import vitreous; vitreous.training; import vitreous.run"],
+    "everything a training imports": ["-c", "import vitreous.run.execution"],
     "vitreous --help": ["-m", "vitreous", "--help"],
 }
 

@@ -1,6 +1,6 @@
 """A whole small training as a program, so that tests can kill it, limit it, or start it under torchrun.
 
-    python program.py FOLDER '{"steps": 40, ...}'    trains, or resumes when FOLDER holds checkpoints
+    python program.py FOLDER '{"steps": 40, ...}'    trains, or resumes when FOLDER holds a run
     python program.py serve                          does so for each request on standard input
 
 The pieces (``Blobs``, ``Sorting``, ``Network``) are what the in-process tests train as well.
@@ -8,6 +8,8 @@ The pieces (``Blobs``, ``Sorting``, ``Network``) are what the in-process tests t
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import json
 import math
 import os
@@ -19,7 +21,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -134,14 +135,15 @@ class Blobs:
 
 
 def main(folder: str, wishes: dict) -> int:
-    """One session. ``wishes``: fields of TrainConfig, and pause, signal_at, spoil_at, file_limit."""
+    """One session. ``wishes``: fields of TrainConfig, and pause, signal_at, spoil_at, file_limit, kill_at_call."""
     torch.set_num_threads(1)
     pause, signal_at, limit = wishes.pop("pause", 0.0), wishes.pop("signal_at", None), wishes.pop("file_limit", None)
     spoil_at = wishes.pop("spoil_at", None)
+    die_at_call(wishes.pop("kill_at_call", None))
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     with open_device("cpu", wishes.pop("precision", "fp32")) as device:
-        known = (Path(folder) / "checkpoints").exists()
+        known = RunFolder(folder).is_run()
         device.barrier()
         run = RunFolder.create(folder) if device.is_first and not known else RunFolder(folder)
         device.barrier()
@@ -165,6 +167,18 @@ def main(folder: str, wishes: dict) -> int:
     return 0
 
 
+def die_at_call(number: int | None) -> None:
+    """Kill this process before its ``number``-th call that makes something durable or gives it its name."""
+    if number is None:
+        return
+    calls = itertools.count(1)
+
+    def deadly(call):
+        return lambda *arguments: (next(calls) == number and os.kill(os.getpid(), signal.SIGKILL), call(*arguments))[1]
+
+    os.fsync, os.replace, os.rename = deadly(os.fsync), deadly(os.replace), deadly(os.rename)
+
+
 def guarded(folder: str, wishes: dict) -> int:
     """``main`` with its errors as the command line shows them."""
     try:
@@ -180,7 +194,7 @@ def serve() -> None:
     A request is a line of JSON: folder, wishes, errors (a file), world (processes), kill_after (seconds, or null).
     The answer is a line with the exit code, or minus the signal. Nothing here may start a thread.
     """
-
+    importlib.import_module("torch._dynamo")  # the first optimiser of each session would, for more than a second
     for line in sys.stdin:
         request = json.loads(line)
         with socket.socket() as free:
@@ -210,6 +224,7 @@ def _session(request: dict, rank: int, port: int) -> None:
             world = str(request["world"])
             os.environ |= {"RANK": str(rank), "WORLD_SIZE": world, "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": world}
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.fsync = lambda handle: None  # half of the time, and without effect on what is left after a kill
         code = guarded(request["folder"], request["wishes"])
     except BaseException:
         traceback.print_exc()

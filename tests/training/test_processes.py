@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,14 +32,14 @@ def rows(place: Path) -> list[dict]:
 
 
 def test_killed_twenty_times_and_resumed_it_is_the_same_run(start, tmp_path):
-    """``kill -9`` at random moments, most of them while saving: weights, average, optimiser and rows, bit for bit."""
+    """``kill -9`` at random moments of a run that saves at every step: weights, average, optimiser, rows."""
     wishes = {**WISHES, "save": {"seconds": 0.0}}
     assert start(tmp_path / "first", **wishes).code == 0
     begin = time.monotonic()
     assert start(tmp_path / "whole", **wishes).code == 0
     length = time.monotonic() - begin
     whole = files(tmp_path / "whole")
-    rng, kills, saving, runs = random.Random(0), 0, 0, 0
+    rng, kills, runs = random.Random(0), 0, 0
     while kills < 20:
         place = tmp_path / f"run-{runs}"
         code = -9
@@ -45,13 +47,41 @@ def test_killed_twenty_times_and_resumed_it_is_the_same_run(start, tmp_path):
             ended = start(place, **wishes, kill_after=rng.uniform(length / 8, 0.7 * length) if kills < 20 else None)
             code = ended.code
             kills += code == -9
-            saving += code == -9 and any(place.rglob(".tmp-*"))
         assert code == 0, ended.errors
         runs += 1
         assert files(place) == whole
         assert not list(place.rglob(".tmp-*"))
         RunFolder(place).verify()
-    assert saving > 0, "no kill hit a save: the test no longer tests that"
+
+
+def test_killed_at_every_point_of_its_end_it_is_the_same_run(start, tmp_path):
+    """Where chance need not hit: before each flush and rename of last checkpoint, weights, card and manifest."""
+    whole, stopped, place = tmp_path / "whole", tmp_path / "stopped", tmp_path / "run"
+    assert start(whole, **WISHES).code == 0
+    assert start(stopped, **WISHES, signal_at=57).code == 143
+    for call in itertools.count(1):
+        shutil.copytree(stopped, place)
+        code = start(place, **WISHES, kill_at_call=call).code
+        if code == 0:  # it has no more such calls
+            break
+        assert code == -9
+        assert RunFolder(place).latest().step in (58, 60)  # raises if a save can be seen before it is whole
+        assert start(place, **WISHES).code == 0
+        assert files(place) == files(whole)
+        RunFolder(place).verify()
+        assert not list(place.rglob(".tmp-*"))
+        shutil.rmtree(place)
+    assert call > 15
+
+
+def test_killed_at_every_point_of_its_beginning_it_can_still_be_resumed(start, tmp_path):
+    whole = tmp_path / "whole"
+    assert start(whole, **WISHES).code == 0
+    for call in range(1, 11):
+        place = tmp_path / f"run-{call}"
+        assert start(place, **WISHES, kill_at_call=call).code == -9
+        assert start(place, **WISHES).code == 0
+        assert files(place) == files(whole)
 
 
 def test_a_terminated_program_says_how_to_go_on(start, tmp_path):

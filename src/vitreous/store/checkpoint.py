@@ -102,7 +102,7 @@ class RunFolder:
 
     def is_run(self) -> bool:
         """Whether anything of a run is here."""
-        return any((self.path / name).exists() for name in (RUN, CARD, MANIFEST, _CHECKPOINTS))
+        return any((self.path / name).exists() for name in (RUN, CARD, MANIFEST, METRICS, _CHECKPOINTS))
 
     def is_sealed(self) -> bool:
         """Whether the run has finished: its manifest was the last thing it wrote."""
