@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -271,6 +272,23 @@ def test_a_course_that_was_given_up_is_removed(tmp_path):
     run.save(20, tensors(99), {"second": True})
     assert run.steps() == [20]
     assert run.load(20).facts == {"second": True}
+
+
+@pytest.mark.parametrize("step", [30, 40])
+def test_a_checkpoint_gets_its_name_in_one_step(finished, monkeypatch, step):
+    """Whatever happens before the rename, nothing half-written is visible and what was there is still there."""
+    before = {step: finished.load(step).facts for step in finished.steps()}
+
+    def torn(source, target):
+        assert sorted(p.name for p in Path(source).iterdir()) == ["state.json", "state.safetensors"]
+        raise OSError(errno.EIO, "torn")
+
+    monkeypatch.setattr(os, "rename", torn)
+    with pytest.raises(OSError, match="torn"):
+        finished.save(step, tensors(99), {"new": True})
+    monkeypatch.undo()
+    assert {step: finished.load(step).facts for step in finished.steps()} == before
+    assert not list(finished.path.rglob(".tmp-*"))
 
 
 def test_anything_written_later_takes_the_manifest_away(finished):
