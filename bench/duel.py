@@ -53,8 +53,8 @@ def build(engine: str, job: Job, weights: str) -> Any:
         network = timm.create_model(job.model, num_classes=1000)
         save_file(network.state_dict(), weights)
     else:
-        from vitreous.models import foreign
         from vitreous.network import NetworkConfig, build_network
+        from vitreous.weights import foreign
 
         config = NetworkConfig(model=job.model, classes=1000, size=job.size)
         whole = build_network(config)

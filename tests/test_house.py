@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "models": {"layers", "types", "config", "errors"},
     "heads": {"layers", "types", "config", "errors"},
     "network": {"models", "heads", "types", "config", "errors"},
+    "weights": {"models", "network", "types", "config", "errors"},
     "results": set(),
     "tasks": {"data", "layers", "models", "heads", "network", "types", "config", "errors"},
     "training": {"tasks", "data", "store", "config", "duration", "errors", "types"},
@@ -38,7 +39,7 @@ MAY_IMPORT = {
     "reports": {"analyse", "results", "store", "config", "errors", "types", "data", "duration"},
     "run": {
         "data", "models", "heads", "network", "tasks", "training", "store", "config", "errors", "types", "analyse",
-        "results", "predictor", "reports",
+        "results", "predictor", "reports", "weights",
     },
     "recipes": {"run", "config", "models", "tasks", "data", "training", "network", "errors", "duration", "store"},
     "estimator": {"run", "recipes", "predictor", "data", "errors"},
@@ -53,7 +54,7 @@ REFUSED = [
     (r"training/\w+", r"vitreous\.tasks\.(?!task)\w+"),  # the loop knows tasks by contract
     (r"training/\w+", r"vitreous\.(network|models)"),
     (r"tasks/\w+", r"vitreous\.data\.(?!views|transforms|mix|preprocess)\w+"),
-    (r"models/(?!foreign|hub|__init__)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families never import each other
+    (r"models/(?!__init__|describe)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families never import each other
     (r"(predictor|reports/\w+)", r"vitreous\.(tasks|training|run|recipes)"),
 ]
 
@@ -63,7 +64,6 @@ ONLY_IN = {
     "torch.distributed": {"training/device.py"},
     "jinja2": {"reports/"},
     "cyclopts": {"cli/"},
-    "pickle": {"models/foreign.py"},  # for the name of an error alone
     "tensorboard": {"training/log.py"},
     "torch.utils.tensorboard": {"training/log.py"},
 }

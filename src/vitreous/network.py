@@ -17,10 +17,8 @@ from vitreous.heads.classify import ClassifyHead
 from vitreous.models.backbone import Backbone
 from vitreous.types import Features
 
-Colour = tuple[float, float, float]
-
-IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
-IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +28,8 @@ class NetworkConfig:
     model: str
     classes: int
     size: int  # side of the square pictures it is built for
-    mean: Colour = IMAGENET_MEAN  # of the pixels in [0, 1], a channel
-    std: Colour = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN  # of the pixels in [0, 1], a channel: as many as pictures have
+    std: tuple[float, ...] = IMAGENET_STD
     drop_path: float = 0.0
     dropout: float = 0.0  # before the classifier
     options: dict[str, Any] = field(default_factory=dict)  # fields of the family's config, such as pool
@@ -44,6 +42,8 @@ class NetworkConfig:
         for name in ("drop_path", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} lies in [0, 1), not {getattr(self, name)}.")
+        if not self.mean or len(self.mean) != len(self.std):
+            raise UsageError(f"mean {self.mean} and std {self.std} must have one number a channel each.")
         if min(self.std) <= 0:
             raise UsageError(f"std must be positive, not {self.std}.")
 
@@ -57,29 +57,31 @@ class Network(nn.Module):
     def __init__(self, config: NetworkConfig, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(config.std).view(1, -1, 1, 1))
         self.backbone = backbone
         self.head = head
 
     def forward(self, image: Tensor) -> Tensor:
-        """(b, 3, h, w) uint8, or float in [0, 1] -> logits (b, k)"""
+        """(b, c, h, w) uint8, or float in [0, 1] -> logits (b, k)"""
         logits: Tensor = self.head(self.features(image))
         return logits
 
     def features(self, image: Tensor) -> Features:
-        """(b, 3, h, w) uint8, or float in [0, 1] -> what the backbone sees in it."""
+        """(b, c, h, w) uint8, or float in [0, 1] -> what the backbone sees in it."""
         features: Features = self.backbone(self.normalise(image))
         return features
 
     def normalise(self, image: Tensor) -> Tensor:
-        """(b, 3, h, w) uint8, or float in [0, 1] -> the same with mean 0 and deviation 1, in the backbone's layout.
+        """(b, c, h, w) uint8, or float in [0, 1] -> the same with mean 0 and deviation 1, in the backbone's layout.
 
         Raises:
             UsageError: other shapes or types of number.
         """
-        if image.ndim != 4 or image.shape[1] != 3:
-            raise UsageError(f"A batch of pictures is (b, 3, h, w), not {tuple(image.shape)}; add or move an axis.")
+        channels = len(self.config.mean)
+        if image.ndim != 4 or image.shape[1] != channels:
+            shape = tuple(image.shape)
+            raise UsageError(f"A batch of pictures is (b, {channels}, h, w) here, not {shape}; add or move an axis.")
         if image.dtype == torch.uint8:
             scale = 1 / 255
         elif image.is_floating_point():
@@ -87,7 +89,7 @@ class Network(nn.Module):
         else:
             raise UsageError(f"Pixels are uint8 or float in [0, 1], not {image.dtype}; convert them.")
         x = image.to(self.mean.dtype, memory_format=self.backbone.layout)
-        return torch.addcmul(-self.mean / self.std, x, scale / self.std)  # (b, 3, h, w)
+        return torch.addcmul(-self.mean / self.std, x, scale / self.std)  # (b, c, h, w)
 
     def groups(self) -> list[list[str]]:
         """Names of all parameters, one list a depth from the stem to the head: what layer decay goes by."""
@@ -101,7 +103,14 @@ def build_network(config: NetworkConfig) -> Network:
     Raises:
         UsageError: an unknown model or option, or values that contradict each other.
     """
-    backbone = models.create(config.model, size=config.size, drop_path=config.drop_path, options=config.options)
-    network = Network(config, backbone, ClassifyHead(backbone.width, config.classes, config.dropout))
+    backbone = models.create(
+        config.model,
+        size=config.size,
+        channels=len(config.mean),
+        drop_path=config.drop_path,
+        options=config.options,
+    )
+    head = ClassifyHead(backbone.width, config.classes, config.dropout, backbone.summaries)
+    network = Network(config, backbone, head)
     network.to(memory_format=backbone.layout)  # type: ignore[call-overload]  # torch's stubs lack this form
     return network

@@ -45,4 +45,4 @@ class Features(NamedTuple):
     """What every backbone answers, in every mode: a pyramid and one vector a picture."""
 
     maps: tuple[Tensor, ...]  # (b, d_i, h_i, w_i), fine to coarse
-    pooled: Tensor  # (b, d): class token or mean, as the family means it
+    pooled: Tensor  # (b, d): class token or mean, as the family means it; two tokens side by side after distillation

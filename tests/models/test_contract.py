@@ -10,49 +10,27 @@ import warnings
 
 import pytest
 import torch
-from torch import Tensor
+from small_models import distinct, small
+from torch import Tensor, nn
 
-from vitreous.models import CATALOGUE, Row, create, names
+from vitreous.models import CATALOGUE, create, names
 from vitreous.models.backbone import Backbone, TokenBackbone
 from vitreous.types import Features
 
 
-def small(row: Row) -> tuple[int, dict[str, object]]:
-    """(size, options) of a small network of the same make."""
-    if row.family == "vit":
-        return 4 * row.options["patch"], {"depth": 2, "width": 8 * row.options["heads"]}
-    widths = row.options.get("widths", (64, 128, 256, 512))
-    return 64 if row.options.get("stem") != "cifar" else 16, {
-        "depths": (2,) + (1,) * (len(widths) - 1),
-        "widths": tuple(8 * 2**i for i in range(len(widths))),
-    }
-
-
-def cases() -> dict[str, str]:
-    """One name for each network that differs from the others once it is small."""
-    seen: dict[str, str] = {}
-    for name, row in CATALOGUE.items():
-        size, options = small(row)
-        seen.setdefault(repr((row.family, size, sorted((dict(row.options) | options).items()))), name)
-    return seen
-
-
-NAMES = list(cases().values())
-
-
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=distinct())
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def build(name: str, drop_path: float = 0.0) -> tuple[Backbone, Tensor]:
+def build(name: str, drop_path: float = 0.0, channels: int = 3) -> tuple[Backbone, Tensor]:
     torch.manual_seed(0)
     size, options = small(CATALOGUE[name])
-    backbone = create(name, size=size, drop_path=drop_path, options=options)
+    backbone = create(name, size=size, channels=channels, drop_path=drop_path, options=options)
     with torch.no_grad():  # away from the special values of a fresh network (zero gammas, unit statistics)
         for p in backbone.parameters():
             p.add_(torch.randn_like(p) * 0.05)
-    image = torch.randn(3, 3, size, size)
+    image = torch.randn(3, channels, size, size)
     return backbone.train(), image
 
 
@@ -65,11 +43,11 @@ def close(a: Features, b: Features, tolerance: float = 1e-5) -> None:
         torch.testing.assert_close(x, y, atol=tolerance, rtol=tolerance)
 
 
-def test_shapes_and_strides_hold_at_three_resolutions(name: str) -> None:
+def test_shapes_and_strides_hold_at_any_resolution(name: str) -> None:
     backbone, image = build(name)
     backbone.eval()
     side = image.shape[-1]
-    for h, w in [(side, side), (side * 2, side), (side // 2, side * 3 // 2)]:
+    for h, w in [(side, side), (side * 2, side), (side // 2, side * 3 // 2), (side + 5, side - 3)]:
         with torch.no_grad():
             features = backbone(torch.randn(2, 3, h, w))
         assert isinstance(features, Features)
@@ -161,8 +139,67 @@ def test_groups_hold_every_parameter_once_in_order_of_depth(name: str) -> None:
     parameters = [key for key, _ in backbone.named_parameters()]
     assert sorted(key for group in groups for key in group) == sorted(parameters)
     assert all(groups) and len(groups) > 2
-    first = {"vit": "patch_embed.proj.weight", "resnet": "conv1.weight"}[CATALOGUE[name].family]
-    assert first in groups[0] and parameters[-1] in groups[-1]
+    assert f"{backbone.stem}.weight" in groups[0] and parameters[-1] in groups[-1]
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_pictures_may_have_other_channels(name: str, channels: int) -> None:
+    backbone, image = build(name, channels=channels)
+    assert backbone.get_submodule(backbone.stem).weight.shape[1] == channels
+    backbone(image).pooled.square().sum().backward()
+    assert backbone.get_submodule(backbone.stem).weight.grad.any()
+
+
+def test_checkpointing_changes_no_bit(name: str) -> None:
+    plain, image = build(name, drop_path=0.5)
+    twice, _ = build(name, drop_path=0.5)
+    twice.checkpoint()
+    for backbone in (plain, twice):
+        torch.manual_seed(1)
+        backbone(image).pooled.square().sum().backward()
+    for (key, a), (_, b) in zip(plain.named_parameters(), twice.named_parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad), key
+    for (key, a), (_, b) in zip(plain.named_buffers(), twice.named_buffers(), strict=True):
+        assert torch.equal(a, b), key
+
+
+def test_checkpointing_keeps_less(name: str) -> None:
+    """What autograd holds on to for the way back, in elements of distinct tensors."""
+
+    def kept(on: bool) -> int:
+        backbone, image = build(name)
+        backbone.checkpoint(on)
+        held = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: held.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t
+        ):
+            features = backbone(image)
+        assert features.pooled.requires_grad
+        own = {p.untyped_storage().data_ptr() for p in backbone.parameters()}
+        return sum(t.untyped_storage().nbytes() for place, t in held.items() if place not in own)
+
+    assert kept(True) < kept(False)
+
+
+def test_what_is_frozen_does_not_move(name: str) -> None:
+    backbone, image = build(name)
+    groups = backbone.groups()
+    backbone.freeze(2)
+    held = {key for group in groups[:2] for key in group}
+    before = {key: t.clone() for key, t in backbone.state_dict().items()}
+    backbone.eval()
+    backbone.train()
+    backbone(image).pooled.square().sum().backward()
+    for key, p in backbone.named_parameters():
+        assert (p.grad is None) == (key in held), key
+    norms = {key for key, m in backbone.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    for key in norms:
+        moved = not torch.equal(backbone.get_buffer(f"{key}.running_mean"), before[f"{key}.running_mean"])
+        assert moved == (f"{key}.weight" not in held), key
+    backbone.freeze(0)
+    assert all(p.requires_grad for p in backbone.parameters())
+    backbone.freeze()
+    assert not any(p.requires_grad for p in backbone.parameters())
 
 
 def test_it_exports_with_a_free_batch_size(name: str) -> None:
@@ -184,6 +221,9 @@ def test_hidden_tokens_are_dropped_and_the_rest_is_as_before(name: str) -> None:
     b, n, d = tokens.shape
     mask = torch.rand(b, n).argsort(1) < n // 2
     visible = backbone.embed(image, mask)
+    if visible.shape[1] == n:  # this family hides by a mask token: what is not hidden is untouched
+        assert torch.equal(visible[~mask], tokens[~mask]) and (visible[mask] == visible[mask][0]).all()
+        return
     assert torch.equal(visible, tokens[~mask].view(b, n - n // 2, d))
     prefix = backbone.encode(visible).shape[1] - visible.shape[1]
     assert backbone.encode(tokens).shape == (b, prefix + n, d)

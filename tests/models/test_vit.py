@@ -115,6 +115,10 @@ def test_contradictions_are_refused(change: dict[str, object], words: str) -> No
         tiny(**change)
 
 
-def test_a_picture_that_the_patch_does_not_divide_is_refused() -> None:
-    with pytest.raises(UsageError, match="18x16 pixels must be multiples of patch 4"):
-        tiny()(torch.randn(1, 3, 16, 18))
+def test_a_picture_that_the_patch_does_not_divide_is_padded_on_the_right_and_below() -> None:
+    vit, image = tiny(), torch.randn(1, 3, 14, 17)
+    padded = torch.zeros(1, 3, 16, 20)
+    padded[..., :14, :17] = image
+    features, expected = vit(image), vit(padded)
+    assert features.maps[0].shape == (1, 16, 4, 5)
+    assert torch.equal(features.maps[0], expected.maps[0]) and torch.equal(features.pooled, expected.pooled)

@@ -9,20 +9,33 @@ from vitreous.types import Features
 
 
 class ClassifyHead(nn.Module):
-    """Dropout, if any, and one linear layer: ``Features`` -> logits (b, k)."""
+    """Dropout, if any, and one linear layer: ``Features`` -> logits (b, k).
 
-    def __init__(self, width: int, classes: int, dropout: float = 0.0) -> None:
+    Where ``pooled`` holds two summaries (class token and distillation token), each has a layer of its own and the
+    answer is the mean of both, in every mode (Touvron et al. 2021, DeiT, section 4: "late fusion").
+    """
+
+    def __init__(self, width: int, classes: int, dropout: float = 0.0, summaries: int = 1) -> None:
         super().__init__()
         self.dropout = dropout
-        self.fc = nn.Linear(width, classes)
+        self.fc = nn.Linear(width // summaries, classes)
+        self.fc_dist = nn.Linear(width // summaries, classes) if summaries == 2 else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Truncated normal of deviation .02, bias zero."""
-        nn.init.trunc_normal_(self.fc.weight, std=0.02)
-        nn.init.zeros_(self.fc.bias)
+        for layer in (self.fc, self.fc_dist):
+            if layer is not None:
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, features: Features) -> Tensor:
         """Features -> (b, k)"""
-        logits: Tensor = self.fc(F.dropout(features.pooled, self.dropout, self.training))
+        pooled = F.dropout(features.pooled, self.dropout, self.training)
+        logits: Tensor
+        if self.fc_dist is None:
+            logits = self.fc(pooled)
+        else:
+            token, distilled = pooled.chunk(2, dim=1)
+            logits = (self.fc(token) + self.fc_dist(distilled)) / 2
         return logits

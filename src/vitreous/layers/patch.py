@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -39,10 +40,13 @@ class PatchEmbed(nn.Module):
         nn.init.zeros_(self.proj.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(b, c, h, w) -> tokens (b, n, d) in reading order; h and w must be multiples of the patch."""
+        """(b, c, h, w) -> tokens (b, n, d) in reading order; zeros fill up patches at the right and at the bottom."""
+        h, w = image.shape[-2:]
+        if h % self.patch or w % self.patch:
+            image = F.pad(image, (0, -w % self.patch, 0, -h % self.patch))
         plane: Tensor = self.proj(image)  # (b, d, h / p, w / p)
         return plane.flatten(2).transpose(1, 2)  # (b, n, d)
 
     def grid(self, image: Tensor) -> tuple[int, int]:
-        """Rows and columns of patches that ``image`` has."""
-        return image.shape[-2] // self.patch, image.shape[-1] // self.patch
+        """Rows and columns of patches that ``image`` has, begun ones included."""
+        return -(-image.shape[-2] // self.patch), -(-image.shape[-1] // self.patch)

@@ -6,6 +6,8 @@ reading order.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,6 +43,14 @@ def resample(table: Tensor, old: Grid, new: Grid) -> Tensor:
     plane = F.interpolate(plane, size=new, mode="bicubic", antialias=True)
     moved = plane.flatten(2).transpose(1, 2).to(table.dtype)  # (1, n', d)
     return torch.cat([table[:, :prefix], moved], dim=1)
+
+
+def fit(table: Tensor, new: Grid, prefix: int) -> Tensor | None:
+    """A table (1, p + n, d) of some square grid on grid ``new``; None if its patches do not fill a square."""
+    if table.ndim != 3 or table.shape[0] != 1:
+        return None
+    side = math.isqrt(max(table.shape[1] - prefix, 0))
+    return resample(table, (side, side), new) if side and prefix + side * side == table.shape[1] else None
 
 
 class Resampled:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from vitreous.layers.blocks import Blocks
 from vitreous.types import Features
 
 
@@ -18,21 +19,29 @@ class Backbone(nn.Module, ABC):
     """A network from a normalised image to a pyramid of maps and one pooled vector.
 
     Attributes:
+        layout: the memory layout of pictures and kernels in which the family runs fastest.
+        stem: name of the convolution that sees the picture; its input channels are the picture's.
         dims: width of each map of ``Features.maps``, fine to coarse; ``dims[-1]`` need not equal ``width``.
         strides: pixels per cell of each map.
         width: width of ``Features.pooled``.
-        layout: the memory layout of pictures and kernels in which the family runs fastest.
+        summaries: vectors that ``pooled`` holds side by side; 2 for a class token and a distillation token.
     """
 
     layout: ClassVar[torch.memory_format] = torch.contiguous_format
+    stem: ClassVar[str]
 
     dims: tuple[int, ...]
     strides: tuple[int, ...]
     width: int
+    summaries: int = 1
+    _frozen: frozenset[str] = frozenset()
 
     @abstractmethod
     def forward(self, image: Tensor) -> Features:
-        """(b, 3, h, w) float, already normalised -> Features. The meaning is the same in train and eval mode."""
+        """(b, c, h, w) float, already normalised -> Features. The meaning is the same in train and eval mode.
+
+        Any h and w of at least one cell of the coarsest map; a map has ``ceil(h / stride)`` rows.
+        """
 
     @abstractmethod
     def reset_parameters(self) -> None:
@@ -45,17 +54,53 @@ class Backbone(nn.Module, ABC):
         Every parameter of the backbone stands in exactly one list.
         """
 
+    def fitted(self, name: str, tensor: Tensor) -> Tensor | None:
+        """A foreign tensor in the shape of this backbone's ``name``, where the family knows a resampling for it.
+
+        Called only when the shapes differ; None says that the tensor does not belong here.
+        """
+        return None
+
+    def checkpoint(self, on: bool = True) -> None:
+        """Keep only what enters each block and compute the rest again on the way back: less memory, more time.
+
+        Gradients, statistics and random numbers are those of the plain backward pass.
+        """
+        for module in self.modules():
+            if isinstance(module, Blocks):
+                module.checkpointing = on
+
+    def freeze(self, depth: int | None = None) -> None:
+        """Hold the first ``depth`` of ``groups`` fixed (all of them by default): no gradients, no new statistics.
+
+        ``freeze(0)`` sets everything free again.
+        """
+        groups = self.groups()
+        self._frozen = frozenset(name for group in groups[:depth] for name in group)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name not in self._frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As in torch; batch norms whose parameters are frozen stay in evaluation mode."""
+        super().train(mode)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.BatchNorm2d) and f"{name}.weight" in self._frozen:
+                module.eval()
+        return self
+
 
 class TokenBackbone(Backbone, ABC):
     """A backbone that works on tokens and lets masked pretraining choose which of them it sees."""
 
     @abstractmethod
     def embed(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(b, 3, h, w) -> patch tokens with positions (b, n, d); ``mask`` (b, n) bool, true where a token is hidden.
+        """(b, c, h, w) -> patch tokens with positions (b, n, d); ``mask`` (b, n) bool, true where a token is hidden.
 
-        Hidden tokens are dropped, so every row of ``mask`` must hide the same number.
+        What hidden means is the family's: a plain ViT drops the tokens, so every row of ``mask`` must hide the same
+        number; a family that needs the whole grid (Swin) puts a learned mask token in their place.
         """
 
     @abstractmethod
     def encode(self, tokens: Tensor) -> Tensor:
-        """(b, m, d) patch tokens -> (b, p + m, d) encoded tokens after the last norm, p prefix tokens first."""
+        """(b, m, d) patch tokens -> (b, p + m', d') encoded tokens after the last norm, p prefix tokens first."""

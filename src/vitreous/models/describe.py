@@ -40,6 +40,6 @@ def describe(name: str, size: int | None = None, classes: int = 1000) -> Descrip
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         backbone(image)
     head = backbone.width * classes
-    params = sum(p.numel() for p in backbone.parameters()) + head + classes
+    params = sum(p.numel() for p in backbone.parameters()) + head + backbone.summaries * classes
     macs = counter.get_total_flops() // 2 + head
     return Description(name, side, params, macs, backbone.dims, backbone.strides, backbone.width)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitreous.errors import UsageError
+from vitreous.layers.blocks import Blocks
 from vitreous.layers.conv import ConvNorm, convolution
 from vitreous.layers.norm import DropPath, depth_rates
 from vitreous.layers.pool import pool_map
@@ -27,6 +28,7 @@ class ResNetConfig:
     """Everything that makes one ResNet another."""
 
     block: Literal["basic", "bottleneck"] = "basic"
+    channels: int = 3  # of the picture
     depths: tuple[int, ...]  # blocks a stage
     widths: tuple[int, ...] = (64, 128, 256, 512)  # of the 3x3 convolutions, a stage
     stem: Literal["imagenet", "cifar"] = "imagenet"  # 7x7 of stride 2 and max pooling, or 3x3 of stride 1
@@ -112,9 +114,10 @@ class PadShortcut(nn.Module):
 
 
 class ResNet(Backbone):
-    """(b, 3, h, w) -> one map a stage, and the mean of the last one."""
+    """(b, c, h, w) -> one map a stage, and the mean of the last one."""
 
     layout = torch.channels_last
+    stem = "conv1"
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
@@ -126,7 +129,7 @@ class ResNet(Backbone):
         self.width = self.dims[-1]
 
         channels = config.widths[0]
-        self.conv1 = convolution(3, channels, 7, 2) if imagenet else convolution(3, channels, 3)
+        self.conv1 = convolution(config.channels, channels, *((7, 2) if imagenet else (3, 1)))
         self.bn1 = nn.BatchNorm2d(channels)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if imagenet else nn.Identity()
         rates = iter(depth_rates(config.drop_path, sum(config.depths)))
@@ -138,7 +141,7 @@ class ResNet(Backbone):
                 shortcut = _shortcut(config.shortcut, channels, outputs, stride)
                 blocks.append(block(channels, width, stride, shortcut, next(rates)))
                 channels = outputs
-            self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
+            self.add_module(f"layer{i + 1}", Blocks(*blocks))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -154,7 +157,7 @@ class ResNet(Backbone):
                     nn.init.zeros_(module.last_norm.weight)
 
     def forward(self, image: Tensor) -> Features:
-        """(b, 3, h, w) -> Features with maps at ``strides``, each side rounded up."""
+        """(b, c, h, w) -> Features with maps at ``strides``, each side rounded up."""
         x = self.maxpool(F.relu_(self.bn1(self.conv1(image))))
         maps = []
         for i in range(len(self.dims)):

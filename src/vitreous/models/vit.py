@@ -2,7 +2,8 @@
 
 Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale". Pooling by the
 mean and fixed sine-cosine positions follow Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k".
-Parameters carry timm's names. Any picture whose sides are multiples of the patch is accepted: positions are resampled.
+Parameters carry timm's names. Pictures of any size are accepted: they are padded to whole patches and positions are
+resampled.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 
 from vitreous.errors import UsageError
 from vitreous.layers.attention import Attention
+from vitreous.layers.blocks import Blocks
 from vitreous.layers.mlp import Mlp
 from vitreous.layers.norm import DropPath, LayerScale, depth_rates
 from vitreous.layers.patch import PatchEmbed
 from vitreous.layers.pool import Pool, pool_tokens
-from vitreous.layers.position import Resampled, sincos2d
+from vitreous.layers.position import Resampled, fit, sincos2d
 from vitreous.models.backbone import TokenBackbone
 from vitreous.types import Features
 
@@ -30,6 +32,7 @@ class ViTConfig:
 
     size: int = 224  # side of the square picture whose positions are learned
     patch: int = 16
+    channels: int = 3  # of the picture
     width: int
     depth: int
     heads: int
@@ -41,8 +44,8 @@ class ViTConfig:
     drop_path: float = 0.0  # rate of the last block, earlier ones linearly less
 
     def __post_init__(self) -> None:
-        if min(self.size, self.patch, self.width, self.depth, self.heads) < 1:
-            raise UsageError("A ViT needs size, patch, width, depth and heads of at least 1.")
+        if min(self.size, self.patch, self.channels, self.width, self.depth, self.heads) < 1:
+            raise UsageError("A ViT needs size, patch, channels, width, depth and heads of at least 1.")
         if self.size % self.patch:
             near = max(round(self.size / self.patch), 1) * self.patch
             raise UsageError(f"Size {self.size} is not a multiple of the patch {self.patch}; use {near}.")
@@ -74,7 +77,9 @@ class Block(nn.Module):
 
 
 class ViT(TokenBackbone):
-    """(b, 3, h, w) -> one map (b, d, h / patch, w / patch) after the last norm, and the pooled vector (b, d)."""
+    """(b, c, h, w) -> one map (b, d, h / patch, w / patch) after the last norm, and the pooled vector (b, d)."""
+
+    stem = "patch_embed.proj"
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -84,7 +89,7 @@ class ViT(TokenBackbone):
         self.prefix = 1 if config.pool == "token" else 0
         side = config.size // config.patch
 
-        self.patch_embed = PatchEmbed(config.patch, config.width)
+        self.patch_embed = PatchEmbed(config.patch, config.width, config.channels)
         if self.prefix:
             self.cls_token = nn.Parameter(torch.empty(1, 1, config.width))
         positions = torch.empty(1, self.prefix + side * side, config.width)
@@ -94,7 +99,7 @@ class ViT(TokenBackbone):
             self.register_buffer("pos_embed", positions)
         self._positions_on = Resampled((side, side))
         rates = depth_rates(config.drop_path, config.depth)
-        self.blocks = nn.Sequential(*(Block(config, rate) for rate in rates))
+        self.blocks = Blocks(*(Block(config, rate) for rate in rates))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         self.reset_parameters()
 
@@ -115,22 +120,18 @@ class ViT(TokenBackbone):
             self.pos_embed.copy_(sincos2d(self._positions_on.old, self.width, self.prefix))
 
     def forward(self, image: Tensor) -> Features:
-        """(b, 3, h, w) -> Features; h and w must be multiples of the patch."""
+        """(b, c, h, w) -> Features; a side that is no multiple of the patch is padded on the right or at the bottom."""
         tokens = self.encode(self.embed(image))  # (b, p + n, d)
         grid = self.patch_embed.grid(image)
         plane = tokens[:, self.prefix :].transpose(1, 2).reshape(-1, self.width, *grid)  # (b, d, h / p, w / p)
         return Features((plane,), pool_tokens(tokens, self.prefix, self.config.pool))
 
     def embed(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(b, 3, h, w) -> patch tokens with positions (b, n, d), without those that ``mask`` (b, n) hides.
+        """(b, c, h, w) -> patch tokens with positions (b, n, d), without those that ``mask`` (b, n) hides.
 
         Raises:
-            UsageError: a side is not a multiple of the patch.
             ValueError: the rows of ``mask`` hide different numbers of tokens.
         """
-        if image.shape[-2] % self.config.patch or image.shape[-1] % self.config.patch:
-            h, w = image.shape[-2:]
-            raise UsageError(f"Sides of {w}x{h} pixels must be multiples of patch {self.config.patch}; resize them.")
         positions = self._positions_on(self.pos_embed, self.patch_embed.grid(image))
         tokens = self.patch_embed(image) + positions[:, self.prefix :]  # (b, n, d)
         return tokens if mask is None else _visible(tokens, mask)
@@ -142,6 +143,10 @@ class ViT(TokenBackbone):
             tokens = torch.cat([first, tokens], dim=1)  # (b, 1 + m, d)
         tokens = self.norm(self.blocks(tokens))
         return tokens
+
+    def fitted(self, name: str, tensor: Tensor) -> Tensor | None:
+        """Positions of another square grid, resampled."""
+        return fit(tensor, self._positions_on.old, self.prefix) if name == "pos_embed" else None
 
     def groups(self) -> list[list[str]]:
         """Stem, then one list a block; the last norm goes with the last block."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from vitreous import config as configs
+from vitreous import models
 from vitreous.data.loader import Loader
 from vitreous.data.mix import Mixer
 from vitreous.data.prepare import DataConfig, Prepared
 from vitreous.errors import DamagedFile, UsageError
-from vitreous.models import foreign
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.store.checkpoint import RUN, RunFolder
 from vitreous.tasks.classify import ClassifyConfig, ClassifyTask
@@ -24,6 +24,8 @@ from vitreous.training.config import TrainConfig
 from vitreous.training.device import Device
 from vitreous.training.log import Log
 from vitreous.training.trainer import Trainer
+from vitreous.weights import foreign
+from vitreous.weights.files import read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +129,9 @@ def load_weights(network: Network, place: str, classes: Sequence[str]) -> None:
         DamagedFile: not what was saved.
     """
     if not Path(place).is_dir():
-        tensors = foreign.read(place)
+        tensors = read(place)
         own = network.head.state_dict()["fc.weight"].shape
-        _, theirs = foreign.translate(tensors)
+        _, theirs = foreign.translate(tensors, models.find(network.config.model).family)
         head = theirs.get("head.fc.weight")
         foreign.load(network, tensors, keep_head=head is not None and head.shape == own)
         return

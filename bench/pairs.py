@@ -1,0 +1,154 @@
+"""Who is compared with whom: each of our models beside the same architecture in somebody else's library.
+
+For timm the list is the catalogue itself: every name that timm knows, with timm's own constructor. transformers and
+torchvision are listed by hand. Each pair says how to ask the peer for what our ``Features`` hold.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import peers  # noqa: F401 - before timm and torchvision
+import timm
+import torch
+import torchvision
+import transformers
+from torch import Tensor, nn
+
+from vitreous.models import CATALOGUE, find
+
+CLASSES = 10
+NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+class Answer(NamedTuple):
+    """What a network says of a picture; a peer may give more maps than we have, and None where it has no such thing."""
+
+    logits: Tensor | None
+    maps: tuple[Tensor, ...]  # (b, d, h, w)
+    pooled: Tensor | None
+
+
+class Pair(NamedTuple):
+    """One of our models, its peer, and how to ask the peer; ``sizes`` are (h, w), the first is the built one."""
+
+    library: str
+    model: str
+    build: Callable[[], nn.Module]
+    ask: Callable[[nn.Module, Tensor], Answer]
+    sizes: tuple[tuple[int, int], ...]
+    options: Mapping[str, object] = NOTHING
+
+
+# ---------------------------------------------------------------- timm
+
+# family: what timm's constructor needs to be told so that other sizes work
+TIMM_OPTIONS: dict[str, dict[str, object]] = {"vit": {"dynamic_img_size": True}}
+# family: a second size, where timm cannot take any
+SECOND: dict[str, tuple[int, int]] = {"vit": (160, 256)}
+# family: the same few blocks in both, for the models too large to compare whole every time
+SHALLOW: dict[str, tuple[dict[str, object], dict[str, object]]] = {"vit": ({"depth": 2}, {"depth": 2})}
+LARGE = ("*_large_*", "*_huge_*", "*_giant_*")
+
+
+def ask_timm(peer: nn.Module, x: Tensor) -> Answer:
+    """What every model of timm understands."""
+    last = peer.forward_features(x)
+    pooled = peer.forward_head(last, pre_logits=True)
+    maps = peer.forward_intermediates(x, output_fmt="NCHW", norm=hasattr(peer, "cls_token"), intermediates_only=True)
+    if last.ndim == 4 and all(m.shape != last.shape for m in maps):
+        maps = [*maps, last]
+    return Answer(peer.forward_head(last), tuple(maps), pooled if pooled.ndim == 2 else None)
+
+
+def timm_pairs(full: bool) -> Iterator[Pair]:
+    """Every name of the catalogue that timm has; the large ones with few blocks unless ``full``."""
+    for name, row in CATALOGUE.items():
+        if not timm.is_model(name):
+            continue
+        theirs, ours = {}, {}
+        if not full and any(fnmatch.fnmatch(name, pattern) for pattern in LARGE):
+            theirs, ours = SHALLOW[row.family]
+        given = TIMM_OPTIONS.get(row.family, {}) | theirs
+        second = SECOND.get(row.family, (row.size - 64, row.size + 32))
+        yield Pair("timm", name, _timm(name, given), ask_timm, ((row.size, row.size), second), ours)
+    variants: list[tuple[str, dict[str, object], dict[str, object]]] = [
+        ("vit_tiny_patch16_224", {"init_values": 0.1}, {"layer_scale": 0.1}),
+        ("vit_tiny_patch16_224", {"class_token": False, "global_pool": "avg", "fc_norm": False}, {"pool": "avg"}),
+    ]
+    for name, theirs, ours in variants:
+        family = find(name).family
+        build = _timm(name, TIMM_OPTIONS.get(family, {}) | theirs)
+        yield Pair("timm", name, build, ask_timm, ((224, 224), SECOND[family]), ours)
+
+
+def _timm(name: str, options: Mapping[str, object]) -> Callable[[], nn.Module]:
+    return lambda: timm.create_model(name, num_classes=CLASSES, **options)
+
+
+# ---------------------------------------------------------------- torchvision
+
+
+def ask_torchvision_vit(peer: nn.Module, x: Tensor) -> Answer:
+    tokens = torch.cat([peer.class_token.expand(len(x), -1, -1), peer._process_input(x)], dim=1)
+    tokens = peer.encoder(tokens)
+    return Answer(peer.heads(tokens[:, 0]), (plane(tokens[:, 1:], x, peer.patch_size),), tokens[:, 0])
+
+
+def ask_torchvision_resnet(peer: nn.Module, x: Tensor) -> Answer:
+    maps = []
+    for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+        x = getattr(peer, name)(x)
+        maps.append(x)
+    pooled = peer.avgpool(x).flatten(1)
+    return Answer(peer.fc(pooled), tuple(maps), pooled)
+
+
+def torchvision_pairs() -> Iterator[Pair]:
+    """The architectures whose torchvision weights people have."""
+    tv = torchvision.models
+    vit = lambda: tv.VisionTransformer(224, 16, 12, 3, 192, 768, num_classes=CLASSES)  # noqa: E731
+    yield Pair("torchvision", "vit_tiny_patch16_224", vit, ask_torchvision_vit, ((224, 224),))
+    resnet = lambda: tv.resnet50(num_classes=CLASSES)  # noqa: E731
+    yield Pair("torchvision", "resnet50", resnet, ask_torchvision_resnet, ((224, 224), (97, 130)))
+
+
+# ---------------------------------------------------------------- transformers
+
+
+def ask_transformers_vit(peer: nn.Module, x: Tensor) -> Answer:
+    tokens = peer.vit(x).last_hidden_state
+    maps = (plane(tokens[:, 1:], x, peer.config.patch_size),)
+    return Answer(peer.classifier(tokens[:, 0]), maps, tokens[:, 0])
+
+
+def ask_transformers_resnet(peer: nn.Module, x: Tensor) -> Answer:
+    out = peer.resnet(x, output_hidden_states=True)
+    return Answer(peer.classifier(out.pooler_output), out.hidden_states, out.pooler_output.flatten(1))
+
+
+def transformers_pairs() -> Iterator[Pair]:
+    """The architectures that Hugging Face transformers has too."""
+    hf = transformers
+    sizes = {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768}
+    config = hf.ViTConfig(**sizes, layer_norm_eps=1e-6, num_labels=CLASSES)
+    vit = lambda: hf.ViTForImageClassification(config)  # noqa: E731
+    # one size only: transformers resamples positions with another bicubic kernel (a = -0.75, no antialiasing) than timm
+    yield Pair("transformers", "vit_tiny_patch16_224", vit, ask_transformers_vit, ((224, 224),))
+    resnet = lambda: hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=CLASSES))  # noqa: E731
+    yield Pair("transformers", "resnet50", resnet, ask_transformers_resnet, ((224, 224), (97, 130)))
+
+
+def plane(tokens: Tensor, image: Tensor, patch: int) -> Tensor:
+    """(b, n, d) -> (b, d, h / patch, w / patch)"""
+    return tokens.transpose(1, 2).reshape(len(image), -1, image.shape[2] // patch, image.shape[3] // patch)
+
+
+def pairs(full: bool = False) -> Iterator[Pair]:
+    """Every comparison."""
+    yield from timm_pairs(full)
+    yield from torchvision_pairs()
+    yield from transformers_pairs()

@@ -1,0 +1,73 @@
+"""The catalogue of backbones: a table that can be read. Importing it imports no torch.
+
+Names are timm's where timm has the model. One section a family; a variant is a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model: the family that builds it, the picture size it is meant for, and what its family's config says."""
+
+    family: str
+    size: int
+    options: Mapping[str, Any]
+
+
+FAMILIES = {
+    # name: (module, backbone, config)
+    "vit": ("vitreous.models.vit", "ViT", "ViTConfig"),
+    "resnet": ("vitreous.models.resnet", "ResNet", "ResNetConfig"),
+}
+
+_PICO = {"width": 128, "depth": 6, "heads": 4, "pool": "avg", "position": "sincos"}
+_NANO = {"width": 192, "depth": 9, "heads": 6, "pool": "avg", "position": "sincos"}
+_TINY = {"width": 192, "depth": 12, "heads": 3}
+_SMALL = {"width": 384, "depth": 12, "heads": 6}
+_BASE = {"width": 768, "depth": 12, "heads": 12}
+_LARGE = {"width": 1024, "depth": 24, "heads": 16}
+_HUGE = {"width": 1280, "depth": 32, "heads": 16}
+_CIFAR = {"widths": (16, 32, 64), "stem": "cifar", "shortcut": "pad", "zero_init": False}
+
+CATALOGUE: dict[str, Row] = {
+    # Dosovitskiy et al. 2021; Ti and S are Touvron et al. 2021's (DeiT)
+    "vit_tiny_patch16_224": Row("vit", 224, {**_TINY, "patch": 16}),
+    "vit_tiny_patch16_384": Row("vit", 384, {**_TINY, "patch": 16}),
+    "vit_small_patch16_224": Row("vit", 224, {**_SMALL, "patch": 16}),
+    "vit_small_patch16_384": Row("vit", 384, {**_SMALL, "patch": 16}),
+    "vit_small_patch32_224": Row("vit", 224, {**_SMALL, "patch": 32}),
+    "vit_base_patch16_224": Row("vit", 224, {**_BASE, "patch": 16}),
+    "vit_base_patch16_384": Row("vit", 384, {**_BASE, "patch": 16}),
+    "vit_base_patch32_224": Row("vit", 224, {**_BASE, "patch": 32}),
+    "vit_large_patch16_224": Row("vit", 224, {**_LARGE, "patch": 16}),
+    "vit_large_patch32_224": Row("vit", 224, {**_LARGE, "patch": 32}),
+    "vit_huge_patch14_224": Row("vit", 224, {**_HUGE, "patch": 14}),
+    "deit_tiny_patch16_224": Row("vit", 224, {**_TINY, "patch": 16}),
+    "deit_small_patch16_224": Row("vit", 224, {**_SMALL, "patch": 16}),
+    "deit_base_patch16_224": Row("vit", 224, {**_BASE, "patch": 16}),
+    # ours, for small pictures: mean pooling and fixed positions, after Beyer et al. 2022
+    "vit_pico_patch4_32": Row("vit", 32, {**_PICO, "patch": 4}),
+    "vit_pico_patch8_64": Row("vit", 64, {**_PICO, "patch": 8}),
+    "vit_pico_patch8_96": Row("vit", 96, {**_PICO, "patch": 8}),
+    "vit_nano_patch4_32": Row("vit", 32, {**_NANO, "patch": 4}),
+    "vit_nano_patch8_64": Row("vit", 64, {**_NANO, "patch": 8}),
+    "vit_nano_patch8_96": Row("vit", 96, {**_NANO, "patch": 8}),
+    "vit_nano_patch16_224": Row("vit", 224, {**_NANO, "patch": 16}),
+    # He et al. 2016, for ImageNet
+    "resnet18": Row("resnet", 224, {"block": "basic", "depths": (2, 2, 2, 2)}),
+    "resnet34": Row("resnet", 224, {"block": "basic", "depths": (3, 4, 6, 3)}),
+    "resnet50": Row("resnet", 224, {"block": "bottleneck", "depths": (3, 4, 6, 3)}),
+    "resnet101": Row("resnet", 224, {"block": "bottleneck", "depths": (3, 4, 23, 3)}),
+    # the same for small pictures: no stride and no max pooling in the stem
+    "resnet18_cifar": Row("resnet", 32, {"block": "basic", "depths": (2, 2, 2, 2), "stem": "cifar"}),
+    # He et al. 2016, section 4.2
+    "resnet20_cifar": Row("resnet", 32, {**_CIFAR, "depths": (3, 3, 3)}),
+    "resnet32_cifar": Row("resnet", 32, {**_CIFAR, "depths": (5, 5, 5)}),
+    "resnet44_cifar": Row("resnet", 32, {**_CIFAR, "depths": (7, 7, 7)}),
+    "resnet56_cifar": Row("resnet", 32, {**_CIFAR, "depths": (9, 9, 9)}),
+}

@@ -1,0 +1,62 @@
+"""One way of naming the tensors of an architecture, as data. Knows no architecture and no file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Rules = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    r"""How a library or a release names the tensors of one of our families.
+
+    A rule is (regular expression for their whole key, our name); the first that matches counts. In our name ``\1`` is
+    what a bracket caught, ``\1+`` that number plus one, and a closing ``#k`` marks the k-th of several tensors that are
+    joined along their first axis, as separate q, k and v are.
+    """
+
+    name: str  # "timm ViT"
+    family: str  # of ours: a key of models.FAMILIES
+    marks: tuple[str, ...]  # regular expressions; each must match some key in full
+    rules: Rules
+    ignored: tuple[str, ...] = ()  # keys of what is computed and not learned: index tables, masks
+    prepare: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None  # before the rules, what names cannot say
+
+    def speaks(self, keys: Mapping[str, Tensor]) -> bool:
+        """Whether these are names of this dialect."""
+        return all(any(re.fullmatch(mark, key) for key in keys) for mark in self.marks)
+
+    def translate(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """(the tensors under our names, ``backbone.*`` and ``head.*``; the keys that no rule explains)."""
+        ours: dict[str, Tensor] = {}
+        unknown = []
+        kept = {k: t for k, t in tensors.items() if not any(re.fullmatch(i, k) for i in self.ignored)}
+        for key, tensor in (self.prepare(kept) if self.prepare else kept).items():
+            name = self._rename(key)
+            if name is None:
+                unknown.append(key)
+            else:
+                ours[name] = tensor
+        return _joined(ours), unknown
+
+    def _rename(self, key: str) -> str | None:
+        for theirs, ours in self.rules:
+            match = re.fullmatch(theirs, key)
+            if match:
+                return re.sub(r"(\d+)\+", lambda m: str(int(m[1]) + 1), match.expand(ours))
+        return None
+
+
+def _joined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parts ``name#0``, ``name#1``, ``name#2`` as one tensor ``name``; an incomplete set keeps its odd names."""
+    whole = {key: t for key, t in tensors.items() if "#" not in key}
+    for name in dict.fromkeys(key.partition("#")[0] for key in tensors if "#" in key):
+        parts = {key: tensors[key] for key in (f"{name}#{i}" for i in range(3)) if key in tensors}
+        whole |= {name: torch.cat(list(parts.values()))} if len(parts) == 3 else parts
+    return whole

@@ -1,0 +1,54 @@
+"""Files of weights to named tensors. Nothing is executed from a file, and there is no way round that."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from vitreous.errors import DamagedFile, UsageError
+
+
+def read(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors, .pt or .pth file, on the CPU, under the names they have there.
+
+    Raises:
+        UsageError: no such file, another kind of file, or nothing in it that is a set of weights.
+        DamagedFile: the file is truncated or broken, or holds more than tensors and is not trusted.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}; check the path of the weights.")
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, ValueError, OSError) as error:
+            raise DamagedFile(f"{path} is not a whole safetensors file ({error}); fetch it again.") from None
+    if path.suffix not in (".pt", ".pth"):
+        raise UsageError(f"{path} must end in .safetensors, .pt or .pth; convert it first.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a strange protocol either loads or raises
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a broken or hostile file raises is anybody's guess
+        reason = (str(error) or type(error).__name__).partition("\n")[0]
+        raise DamagedFile(
+            f"{path} is broken or holds more than tensors ({reason}); fetch it again or convert it to safetensors."
+        ) from None
+    return _unwrap(content, path)
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict inside the usual envelopes."""
+    for envelope in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(envelope), Mapping):
+            content = content[envelope]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(t, Tensor) for t in content.values()):
+        raise UsageError(f"{path} holds no plain set of weights; save the model's state_dict() and load that.")
+    return dict(content)

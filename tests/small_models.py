@@ -1,0 +1,36 @@
+"""Small networks of the same make as each catalogue row: a few blocks, narrow, a few cells wide."""
+
+from __future__ import annotations
+
+from vitreous.models import CATALOGUE, Row
+
+Options = dict[str, object]
+
+
+def vit(row: Row) -> tuple[int, Options]:
+    return 4 * row.options["patch"], {"depth": 2, "width": 8 * row.options["heads"]}
+
+
+def resnet(row: Row) -> tuple[int, Options]:
+    widths = row.options.get("widths", (64, 128, 256, 512))
+    return 64 if row.options.get("stem") != "cifar" else 16, {
+        "depths": (2,) + (1,) * (len(widths) - 1),
+        "widths": tuple(8 * 2**i for i in range(len(widths))),
+    }
+
+
+SMALL = {"vit": vit, "resnet": resnet}
+
+
+def small(row: Row) -> tuple[int, Options]:
+    """(size, options that replace the row's)."""
+    return SMALL[row.family](row)
+
+
+def distinct() -> list[str]:
+    """One name for each network that differs from the others once it is small."""
+    seen: dict[str, str] = {}
+    for name, row in CATALOGUE.items():
+        size, options = small(row)
+        seen.setdefault(repr((row.family, size, sorted((dict(row.options) | options).items()))), name)
+    return list(seen.values())
