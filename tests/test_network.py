@@ -71,7 +71,7 @@ def test_groups_hold_every_parameter_once_and_end_with_the_head(model: str) -> N
 
 def test_convolutions_lie_channels_last() -> None:
     network = build("resnet20_cifar")
-    assert network.backbone.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert network.backbone.layer1[0].conv1.conv.weight.is_contiguous(memory_format=torch.channels_last)
     assert network.normalise(torch.rand(2, 3, 8, 8)).is_contiguous(memory_format=torch.channels_last)
 
 

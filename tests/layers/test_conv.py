@@ -18,9 +18,23 @@ def test_stride_one_keeps_the_size(kernel: int) -> None:
 def test_conv_norm_equals_its_parts() -> None:
     torch.manual_seed(0)
     unit, x = ConvNorm(2, 3, 3, stride=2, activation=nn.ReLU()), torch.randn(4, 2, 8, 8)
-    y = F.conv2d(x, unit[0].weight, stride=2, padding=1)
+    y = F.conv2d(x, unit.conv.weight, stride=2, padding=1)
     expected = F.relu(
         (y - y.mean((0, 2, 3), keepdim=True)) / (y.var((0, 2, 3), keepdim=True, unbiased=False) + 1e-5).sqrt()
     )
     torch.testing.assert_close(unit(x), expected, atol=1e-5, rtol=1e-5)
-    assert len(ConvNorm(2, 3, 1)) == 2
+
+
+def test_folding_keeps_the_answer_and_leaves_one_convolution() -> None:
+    torch.manual_seed(0)
+    unit, x = ConvNorm(4, 6, 3, groups=2, activation=nn.SiLU()), torch.randn(4, 4, 8, 8)
+    for _ in range(3):
+        unit(x)
+    nn.init.normal_(unit.norm.weight)
+    nn.init.normal_(unit.norm.bias)
+    before = unit.eval()(x)
+    unit.fold()
+    assert isinstance(unit.norm, nn.Identity) and unit.conv.bias is not None
+    torch.testing.assert_close(unit(x), before, atol=1e-5, rtol=1e-5)
+    unit.fold()  # again: nothing left to do
+    torch.testing.assert_close(unit(x), before, atol=1e-5, rtol=1e-5)

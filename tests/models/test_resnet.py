@@ -21,7 +21,7 @@ def test_a_fresh_block_is_the_identity(name: str) -> None:
     """The last norm of each branch starts at zero, so a block first passes on what it was given."""
     torch.manual_seed(0)
     block = create(name, options={"depths": (2, 1, 1, 1)}).layer1[1]
-    x = torch.rand(2, block.conv1.in_channels, 8, 8)
+    x = torch.rand(2, block.conv1.conv.in_channels, 8, 8)
     torch.testing.assert_close(block(x), x)
     off = create(name, options={"depths": (2, 1, 1, 1), "zero_init": False}).layer1[1]
     assert not torch.allclose(off(x), x)
@@ -30,8 +30,8 @@ def test_a_fresh_block_is_the_identity(name: str) -> None:
 def test_a_block_equals_its_formula() -> None:
     torch.manual_seed(0)
     block, x = Basic(4, 4, 1, None, 0.0).eval(), torch.randn(2, 4, 6, 6)
-    y = F.relu(F.conv2d(x, block.conv1.weight, padding=1) / (1 + 1e-5) ** 0.5)
-    y = F.conv2d(y, block.conv2.weight, padding=1) / (1 + 1e-5) ** 0.5
+    y = F.relu(F.conv2d(x, block.conv1.conv.weight, padding=1) / (1 + 1e-5) ** 0.5)
+    y = F.conv2d(y, block.conv2.conv.weight, padding=1) / (1 + 1e-5) ** 0.5
     torch.testing.assert_close(block(x), F.relu(y + x), atol=1e-5, rtol=1e-5)
 
 

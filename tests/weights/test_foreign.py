@@ -93,20 +93,31 @@ def as_hugging_face(tensors: dict[str, Tensor], new: bool) -> dict[str, Tensor]:
     return out
 
 
+def as_torchvision_resnet(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return renamed(
+        tensors,
+        (r"^backbone\.", ""),
+        (r"downsample\.conv", "downsample.0"),
+        (r"downsample\.norm", "downsample.1"),
+        (r"conv(\d)\.conv", r"conv\1"),
+        (r"conv(\d)\.norm", r"bn\1"),
+    )
+
+
 def as_hugging_face_resnet(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     tensors = renamed(
         tensors,
-        (r"^backbone\.conv1", "resnet.embedder.embedder.convolution"),
-        (r"^backbone\.bn1", "resnet.embedder.embedder.normalization"),
-        (r"downsample\.0", "shortcut.convolution"),
-        (r"downsample\.1", "shortcut.normalization"),
+        (r"^backbone\.conv1\.conv", "resnet.embedder.embedder.convolution"),
+        (r"^backbone\.conv1\.norm", "resnet.embedder.embedder.normalization"),
+        (r"downsample\.conv", "shortcut.convolution"),
+        (r"downsample\.norm", "shortcut.normalization"),
         (r"^head\.fc", "classifier.1"),
     )
     for i in (1, 2, 3):  # they count stages and convolutions from 0
         tensors = renamed(
             tensors,
-            (rf"\.conv{i}\.", f".layer.{i - 1}.convolution."),
-            (rf"\.bn{i}\.", f".layer.{i - 1}.normalization."),
+            (rf"\.conv{i}\.conv\.", f".layer.{i - 1}.convolution."),
+            (rf"\.conv{i}\.norm\.", f".layer.{i - 1}.normalization."),
             (rf"^backbone\.layer{i}\.(\d)", rf"resnet.encoder.stages.{i - 1}.layers.\1"),
         )
     return tensors
@@ -142,14 +153,14 @@ def test_every_dialect_of_resnet_gives_the_same_network(block: str, head: str) -
     if head == "hugging face":
         tensors = as_hugging_face_resnet(tensors)
     else:
-        tensors = renamed(tensors, (r"^backbone\.", ""), (r"^head\.fc", head))
+        tensors = renamed(as_torchvision_resnet(tensors), (r"^head\.fc", head))
     assert foreign.load(ours, tensors).dialect == ("Hugging Face ResNet" if head == "hugging face" else "ResNet")
     assert_same(ours, theirs)
 
 
 def test_wrappers_and_counters_of_older_files() -> None:
     theirs, ours = resnet(1), resnet(2)
-    tensors = renamed(weights(theirs), (r"^backbone\.", "module."), (r"^head\.fc", "module.fc"))
+    tensors = renamed(as_torchvision_resnet(weights(theirs)), (r"^head\.fc", "fc"), (r"^", "module."))
     foreign.load(ours, {key: t for key, t in tensors.items() if "num_batches" not in key})
     assert_same(ours, theirs)
 
@@ -203,7 +214,7 @@ def test_what_does_not_fit_is_named() -> None:
     split = as_hugging_face(weights(vit(1)), new=True)
     del split["vit.layers.0.attention.k_proj.weight"]
     refused(ours, split, r"missing: backbone\.blocks\.0\.attn\.qkv\.weight")
-    refused(ours, renamed(weights(resnet(1)), (r"^backbone\.", ""), (r"^head\.", "")), "do not fit; choose the model")
+    refused(ours, renamed(as_torchvision_resnet(weights(resnet(1))), (r"^head\.", "")), "do not fit; choose the model")
 
 
 @pytest.mark.parametrize("envelope", [None, "state_dict", "model"])

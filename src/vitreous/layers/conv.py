@@ -1,20 +1,46 @@
-"""Convolutions as residual networks use them: no bias, because a batch norm follows."""
+"""Convolution, batch norm, activation: the brick of every convolutional network, and how it becomes one convolution."""
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """Odd square kernel, padded so that stride 1 keeps the size, without bias."""
-    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """Odd square kernel, padded so that stride 1 keeps the size, without bias because a batch norm follows."""
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
 
 
-class ConvNorm(nn.Sequential):
-    """Convolution, batch norm and, if asked, an activation: (b, c, h, w) -> (b, d, h / stride, w / stride)."""
+class ConvNorm(nn.Module):
+    """Convolution, batch norm and, if asked, an activation: (b, c, h, w) -> (b, d, h / stride, w / stride).
+
+    Every batch norm that follows a convolution in this house lies in here, so that ``fold`` finds it.
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, activation: nn.Module | None = None
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        eps: float = 1e-5,
+        activation: nn.Module | None = None,
     ) -> None:
-        parts: list[nn.Module] = [convolution(inputs, outputs, kernel, stride), nn.BatchNorm2d(outputs)]
-        super().__init__(*parts, *([activation] if activation is not None else []))
+        super().__init__()
+        self.conv = convolution(inputs, outputs, kernel, stride, groups)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs, eps=eps)
+        self.act = activation if activation is not None else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, d, h / stride, w / stride)"""
+        x = self.conv(x)  # one step a line: what a line replaces is freed before the next allocates
+        x = self.norm(x)
+        x = self.act(x)
+        return x
+
+    def fold(self) -> None:
+        """Put the norm of evaluation mode into the convolution's weights, in place; the brick can train no more."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import UsageError
 from vitreous.layers.blocks import Blocks
-from vitreous.layers.conv import ConvNorm, convolution
+from vitreous.layers.conv import ConvNorm
 from vitreous.layers.norm import DropPath, depth_rates
 from vitreous.layers.pool import pool_map
 from vitreous.models.backbone import Backbone
@@ -48,24 +48,19 @@ class Basic(nn.Module):
 
     def __init__(self, inputs: int, width: int, stride: int, shortcut: nn.Module | None, drop_path: float) -> None:
         super().__init__()
-        self.conv1 = convolution(inputs, width, 3, stride)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = convolution(width, width, 3)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv1 = ConvNorm(inputs, width, 3, stride, activation=nn.ReLU(inplace=True))
+        self.conv2 = ConvNorm(width, width, 3)
         self.downsample = shortcut
         self.drop_path = DropPath(drop_path)
 
     @property
-    def last_norm(self) -> nn.BatchNorm2d:
-        """The norm that closes the branch."""
-        return self.bn2
+    def last(self) -> ConvNorm:
+        """What closes the branch."""
+        return self.conv2
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, width, h / stride, w / stride)"""
-        y = self.conv1(x)
-        y = F.relu_(self.bn1(y))
-        y = self.conv2(y)
-        y = self.drop_path(self.bn2(y))
+        y = self.drop_path(self.conv2(self.conv1(x)))
         return F.relu_(y.add_(x if self.downsample is None else self.downsample(x)))
 
 
@@ -76,28 +71,20 @@ class Bottleneck(nn.Module):
 
     def __init__(self, inputs: int, width: int, stride: int, shortcut: nn.Module | None, drop_path: float) -> None:
         super().__init__()
-        self.conv1 = convolution(inputs, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = convolution(width, width, 3, stride)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = convolution(width, width * self.expansion, 1)
-        self.bn3 = nn.BatchNorm2d(width * self.expansion)
+        self.conv1 = ConvNorm(inputs, width, 1, activation=nn.ReLU(inplace=True))
+        self.conv2 = ConvNorm(width, width, 3, stride, activation=nn.ReLU(inplace=True))
+        self.conv3 = ConvNorm(width, width * self.expansion, 1)
         self.downsample = shortcut
         self.drop_path = DropPath(drop_path)
 
     @property
-    def last_norm(self) -> nn.BatchNorm2d:
-        """The norm that closes the branch."""
-        return self.bn3
+    def last(self) -> ConvNorm:
+        """What closes the branch."""
+        return self.conv3
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, 4 width, h / stride, w / stride)"""
-        y = self.conv1(x)  # one step a line: what a line replaces is freed before the next allocates
-        y = F.relu_(self.bn1(y))
-        y = self.conv2(y)
-        y = F.relu_(self.bn2(y))
-        y = self.conv3(y)
-        y = self.drop_path(self.bn3(y))
+        y = self.drop_path(self.conv3(self.conv2(self.conv1(x))))
         return F.relu_(y.add_(x if self.downsample is None else self.downsample(x)))
 
 
@@ -117,7 +104,7 @@ class ResNet(Backbone):
     """(b, c, h, w) -> one map a stage, and the mean of the last one."""
 
     layout = torch.channels_last
-    stem = "conv1"
+    stem = "conv1.conv"
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
@@ -129,8 +116,8 @@ class ResNet(Backbone):
         self.width = self.dims[-1]
 
         channels = config.widths[0]
-        self.conv1 = convolution(config.channels, channels, *((7, 2) if imagenet else (3, 1)))
-        self.bn1 = nn.BatchNorm2d(channels)
+        kernel, stride = (7, 2) if imagenet else (3, 1)
+        self.conv1 = ConvNorm(config.channels, channels, kernel, stride, activation=nn.ReLU(inplace=True))
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if imagenet else nn.Identity()
         rates = iter(depth_rates(config.drop_path, sum(config.depths)))
         for i, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True)):
@@ -154,11 +141,11 @@ class ResNet(Backbone):
         if self.config.zero_init:
             for module in self.modules():
                 if isinstance(module, (Basic, Bottleneck)):
-                    nn.init.zeros_(module.last_norm.weight)
+                    nn.init.zeros_(module.last.get_parameter("norm.weight"))
 
     def forward(self, image: Tensor) -> Features:
         """(b, c, h, w) -> Features with maps at ``strides``, each side rounded up."""
-        x = self.maxpool(F.relu_(self.bn1(self.conv1(image))))
+        x = self.maxpool(self.conv1(image))
         maps = []
         for i in range(len(self.dims)):
             x = self.get_submodule(f"layer{i + 1}")(x)  # (b, d_i, h_i, w_i)
