@@ -333,7 +333,11 @@ def test_weights_that_no_loss_reaches_do_not_disturb(make, program):
             hidden = self.network.stem(batch.image).mean((2, 3))
             return super().loss(batch)._replace(total=F.mse_loss(hidden, torch.zeros_like(hidden)))
 
-    make(task=Partial(program.Network()), optim={"name": "muon", "layer_decay": 0.5}).fit()
+    task = Partial(program.Network())
+    before = {name: p.detach().clone() for name, p in task.network.named_parameters()}
+    make(task=task, optim={"name": "muon", "layer_decay": 0.5}).fit()
+    moved = {name.partition(".")[0] for name, p in task.network.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"stem"}
 
 
 def test_no_temporary_files_remain(make, tmp_path):

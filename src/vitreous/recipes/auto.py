@@ -14,7 +14,7 @@ import numpy as np
 
 from vitreous import duration, models
 from vitreous.config import from_dict
-from vitreous.data.dataset import Source, open_source
+from vitreous.data.dataset import BUILTIN, Source, open_source
 from vitreous.data.image import decode
 from vitreous.data.mix import MixConfig
 from vitreous.data.prepare import DataConfig
@@ -81,7 +81,7 @@ def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]
     size = wishes.size or _size(wishes, seen, reasons)
     model = _model(wishes, seen, size, reasons)
     data = DataConfig(
-        source=wishes.data,
+        source=_lasting(wishes.data),
         preprocess=Preprocess(size=size, store=_store(size), policy=_policy(wishes, seen, reasons)),
         allow_bad=wishes.allow_bad,
         test=wishes.test,
@@ -91,12 +91,17 @@ def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]
         network=NetworkConfig(model=model, classes=max(seen.classes, 1), size=size),
         task=ClassifyConfig(augment=_augment(wishes, size, reasons), mix=MixConfig(mixup=0.0, cutmix=0.0)),
         train=_train(wishes, seen, model, reasons),
-        weights=wishes.weights,
+        weights=None if wishes.weights is None else _lasting(wishes.weights),
         seed=wishes.seed,
         workers=wishes.workers,
         tensorboard=wishes.tensorboard,
     )
     return run, reasons
+
+
+def _lasting(place: str) -> str:
+    """A path that still leads there from another working directory; names of embedded sets as they are."""
+    return place if place in BUILTIN or not Path(place).exists() else str(Path(place).absolute())
 
 
 def glance(source: Source) -> Glance:

@@ -1,0 +1,114 @@
+"""What is chosen for which pictures, and that every choice is said."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitreous.errors import BadData, UsageError
+from vitreous.recipes.auto import Wishes, choose
+
+
+@pytest.fixture
+def folder(tmp_path: Path):
+    """A function that writes a folder of two classes with pictures of one size."""
+
+    def write(width: int, height: int, count: int = 12) -> Path:
+        rng = np.random.default_rng(0)
+        for i in range(count):
+            place = tmp_path / "data" / "ab"[i % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(place / f"{i}.png")
+        return tmp_path / "data"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "model"),
+    [
+        (28, 32, "resnet20_cifar"),
+        (64, 64, "vit_pico_patch8_64"),
+        (120, 96, "vit_pico_patch8_96"),
+        (500, 96, "vit_pico_patch8_96"),
+    ],
+)
+def test_size_and_model_follow_the_pictures(folder, side: int, size: int, model: str) -> None:
+    run, reasons = choose(Wishes(data=str(folder(side, side))))
+    assert (run.data.preprocess.size, run.network.size, run.network.model) == (size, size, model)
+    assert run.network.classes == 2
+    assert any(r.startswith(f"size {size}") for r in reasons) and any(r.startswith(f"model {model}") for r in reasons)
+
+
+def test_a_model_that_was_asked_for_is_taken_at_a_size_it_can_use(folder) -> None:
+    place = str(folder(200, 180))
+    assert choose(Wishes(data=place, model="resnet18"))[0].network.size == 160
+    assert choose(Wishes(data=place, model="resnet18", size=128))[0].network.size == 128
+    assert choose(Wishes(data=place, model="resnet20_cifar"))[0].network.size == 96
+
+
+@pytest.mark.parametrize(("width", "policy"), [(100, "crop"), (179, "crop"), (300, "letterbox")])
+def test_elongated_pictures_are_not_cropped(folder, width: int, policy: str) -> None:
+    run, reasons = choose(Wishes(data=str(folder(width, 100))))
+    assert run.data.preprocess.policy == policy
+    assert any("elongated" in r for r in reasons) == (policy == "letterbox")
+    assert choose(Wishes(data=run.data.source, resize="squash"))[0].data.preprocess.policy == "squash"
+
+
+def test_digits_are_not_mirrored_and_other_pictures_are(folder) -> None:
+    run, reasons = choose(Wishes(data="digits"))
+    assert run.task.augment.flip == 0 and any("mirror" in r for r in reasons)
+    assert choose(Wishes(data=str(folder(40, 40))))[0].task.augment.flip == 0.5
+
+
+@pytest.mark.parametrize(("count", "batch"), [(12, 4), (200, 16), (3000, 64)])
+def test_batches_grow_with_the_data(folder, count: int, batch: int) -> None:
+    assert choose(Wishes(data=str(folder(8, 8, count))))[0].train.batch == batch
+
+
+def test_time_is_limited_unless_epochs_are_asked_for(folder) -> None:
+    place = str(folder(32, 32))
+    run, reasons = choose(Wishes(data=place))
+    assert run.train.budget_seconds == 600 and any("--budget" in r for r in reasons)
+    run, reasons = choose(Wishes(data=place, epochs=3))
+    assert (run.train.epochs, run.train.budget_seconds) == (3, None) and not any("--budget" in r for r in reasons)
+    assert choose(Wishes(data=place, budget="90s"))[0].train.budget_seconds == 90
+
+
+def test_places_are_kept_so_that_they_lead_there_from_elsewhere(folder, monkeypatch) -> None:
+    place = folder(32, 32)
+    monkeypatch.chdir(place.parent)
+    (place.parent / "w.safetensors").touch()
+    run, _ = choose(Wishes(data="data", weights="w.safetensors"))
+    assert run.data.source == str(place) and run.weights == str(place.parent / "w.safetensors")
+    (place.parent / "digits").mkdir()
+    assert choose(Wishes(data="digits"))[0].data.source == "digits"  # the embedded set, whatever lies here
+    os.chdir("/")
+    assert choose(Wishes(data=run.data.source))[0].network.classes == 2
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"model": "resnet19"}, "did you mean"),
+        ({"size": 7}, "--size must be at least 8"),
+        ({"batch": 0}, "--batch must be at least 1"),
+        ({"epochs": 0}, "--epochs must be more than 0"),
+        ({"epochs": float("nan")}, "--epochs must be more than 0"),
+        ({"budget": "soon"}, "soon"),
+    ],
+)
+def test_wishes_that_cannot_be_are_refused_before_any_work(wish: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        choose(Wishes(data="digits", **wish))
+
+
+def test_pictures_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.png").write_bytes(b"not a picture")
+    with pytest.raises(BadData, match="can be read; `vitreous check`"):
+        choose(Wishes(data=str(tmp_path)))

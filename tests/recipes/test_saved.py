@@ -1,0 +1,54 @@
+"""A saved run is a valid run again, and single fields of it can be changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vitreous import config
+from vitreous.errors import BadData, UsageError
+from vitreous.recipes.auto import Wishes, choose
+from vitreous.recipes.saved import adjust, repeat
+
+
+@pytest.fixture
+def run():
+    return choose(Wishes(data="digits", epochs=2))[0]
+
+
+def test_there_and_back(run, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(config.to_dict(run)))
+    assert repeat(file) == run
+
+
+def test_changes_are_typed_and_dotted(run) -> None:
+    changed = adjust(run, ["train.optim.lr=1e-3", "seed=7", 'network.options={"depth": 4}'])
+    assert changed.train.optim.lr == 1e-3 and changed.seed == 7 and changed.network.options == {"depth": 4}
+    assert adjust(run, []) == run
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("train.optim.lr", "write NAME=VALUE"),
+        ("=3", "write NAME=VALUE"),
+        ("train.optim.rate=1", "did you mean"),
+        ("seed=seven", "seed must be"),
+    ],
+)
+def test_what_sets_nothing_is_refused(run, change: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        adjust(run, [change])
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"data": 3}', '{"spped": 1}'])
+def test_files_that_are_no_run_are_refused(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "run.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises((BadData, UsageError)) as caught:
+        repeat(file)
+    assert "\n" not in str(caught.value)
