@@ -164,9 +164,19 @@ def _parse(hint: Any, text: str, where: str) -> Any:
             return hint(text)
         except ValueError:
             raise _mismatch(where, hint, text) from None
+    if hint is Any:
+        return _literal(text)
     if dataclasses.is_dataclass(hint) or origin is dict:
         raise UsageError(f"{where} is a group of fields; set one of them, as in {where}.NAME=VALUE.")
     return _convert(hint, text, where)
+
+
+def _literal(text: str) -> Any:
+    """What a text looks like where no type says more: JSON, a list with commas, or itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return [_literal(part.strip()) for part in text.split(",")] if "," in text else text.strip()
 
 
 def _first_parse(arguments: list[Any], text: str, where: str) -> Any:
@@ -186,6 +196,8 @@ def _locate(cls: Any, values: Any, path: str) -> tuple[Any, dict[str, Any], str]
     walked = ""
     for name in groups:
         hint = _field(cls, name, _join(walked, name))
+        if get_origin(hint) is dict and path == f"{_join(walked, name)}.{leaf}":
+            return get_args(hint)[1], values[name], leaf  # free names: whoever uses them checks them
         cls = next((a for a in (get_args(hint) or (hint,)) if dataclasses.is_dataclass(a)), None)
         walked = _join(walked, name)
         if cls is None or values.get(name) is None:

@@ -9,6 +9,7 @@ import pytest
 
 from vitreous import config
 from vitreous.errors import BadData, UsageError
+from vitreous.network import build_network
 from vitreous.recipes.auto import Wishes, choose
 from vitreous.recipes.saved import adjust, repeat
 
@@ -25,9 +26,20 @@ def test_there_and_back(run, tmp_path: Path) -> None:
 
 
 def test_changes_are_typed_and_dotted(run) -> None:
-    changed = adjust(run, ["train.optim.lr=1e-3", "seed=7", 'network.options={"depth": 4}'])
+    changed = adjust(run, ["train.optim.lr=1e-3", "seed=7", "network.options.depth=4"])
     assert changed.train.optim.lr == 1e-3 and changed.seed == 7 and changed.network.options == {"depth": 4}
     assert adjust(run, []) == run
+
+
+def test_options_of_a_model_are_checked_when_it_is_built(run) -> None:
+    options = adjust(
+        run, ["network.options.pool=avg", "network.options.zero_init=false", "network.options.depths=2,1,1"]
+    ).network.options
+    assert options == {"pool": "avg", "zero_init": False, "depths": [2, 1, 1]}
+    changed = adjust(run, ["network.options.depths=2,1,1", "network.options.zero_init=false"])
+    assert len(build_network(changed.network).backbone.layer1) == 2
+    with pytest.raises(UsageError, match="did you mean depths"):
+        build_network(adjust(run, ["network.options.depth=2"]).network)
 
 
 @pytest.mark.parametrize(
