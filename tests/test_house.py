@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "training": {"tasks", "data", "store", "config", "duration", "errors", "types"},
     "analyse": {"types", "errors"},
     "predictor": {"network", "store", "data", "results", "config", "errors"},
+    "explain": {"network", "models", "layers", "data", "results", "types", "config", "errors"},
     "reports": {"analyse", "results", "store", "config", "errors", "types", "data", "duration"},
     "run": {
         "data", "models", "heads", "network", "tasks", "training", "store", "config", "errors", "types", "analyse",

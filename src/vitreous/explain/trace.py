@@ -1,0 +1,265 @@
+"""Every tensor on the way of a picture through a network: its shape, what made it, what that cost.
+
+Shapes and multiply-accumulates are found on torch's meta device, which computes nothing, so a large network at a large
+batch costs as little as a small one. Times come from real passes. Knows nothing of tables and pictures.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitreous import models
+from vitreous.layers.blocks import Blocks
+from vitreous.network import Network, NetworkConfig, build_network
+
+Shape = tuple[int, ...]
+
+REPEATS = 5  # real passes, of which the median counts
+
+
+class Step(NamedTuple):
+    """One operation that gave a tensor."""
+
+    module: str  # dotted path of the module that asked for it; "" is the network itself
+    operation: str  # torch's name: conv2d, linear, reshape; a module's class name where the operation is its own
+    inputs: tuple[Shape, ...]  # of the tensors it was given
+    output: Shape
+    macs: int
+    note: str = ""
+
+
+class Stage(NamedTuple):
+    """One part of the network, or several that are alike and follow each other."""
+
+    name: str  # dotted path; "backbone.blocks.0-11" for a row of twelve
+    kind: str  # the part's class
+    input: Shape
+    output: Shape
+    params: int
+    macs: int
+    share: float | None  # of the time of a whole pass; None where it was not measured
+    count: int = 1
+
+
+class Trace(NamedTuple):
+    """What ``trace`` found, for one batch of square pictures."""
+
+    model: str
+    size: int
+    batch: int
+    stages: tuple[Stage, ...]
+    steps: tuple[Step, ...]
+    params: int
+    macs: int
+    seconds: float | None  # of one pass over the batch
+
+
+def trace(model: str, *, size: int | None = None, batch: int = 1, classes: int = 1000, timed: bool = True) -> Trace:
+    """Follow a batch through the model called ``model`` with a linear classifier.
+
+    Args:
+        size: side of the pictures in pixels, the model's own by default.
+        timed: also run it for real, for the share of time of each stage.
+
+    Raises:
+        UsageError: an unknown model, or a size or batch it cannot take.
+    """
+    side = models.find(model).size if size is None else size
+    config = NetworkConfig(model=model, classes=classes, size=side)
+    with torch.device("meta"):
+        network = build_network(config).eval()
+        image = torch.empty(batch, len(config.mean), side, side)
+    recorder = Recorder(network)
+    with torch.no_grad(), recorder:
+        network(image)
+    shares, seconds = _times(config, batch) if timed else ({}, None)
+    stages = _stages(network, recorder, shares)
+    params = sum(p.numel() for p in network.parameters())
+    return Trace(model, side, batch, _merged(stages), tuple(recorder.steps), params, recorder.macs, seconds)
+
+
+class Recorder(TorchFunctionMode):
+    """Writes down every operation of ``network`` that gives a tensor, and every call of its modules."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+        self.calls: dict[str, tuple[Shape, Shape, int]] = {}  # module: (input, output, MACs), the first call of each
+        self._network = network
+        self._path: list[str] = []
+        self._before: list[int] = []
+        self._counter = FlopCounterMode(display=False)
+        self._hooks: list[Any] = []
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates so far."""
+        return int(self._counter.get_total_flops()) // 2
+
+    def __enter__(self) -> Recorder:
+        for name, module in self._network.named_modules():
+            self._hooks.append(module.register_forward_pre_hook(self._enter(name)))
+            self._hooks.append(module.register_forward_hook(self._leave(name), always_call=True))
+        self._counter.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._counter.__exit__(*error)
+        for hook in self._hooks:
+            hook.remove()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        before = self.macs
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", str(func)).strip("_")
+        given = tuple(tuple(t.shape) for t in _tensors(args))
+        where = self._path[-1] if self._path else ""
+        if name == "scaled_dot_product_attention":
+            q, k = args[0].shape, args[1].shape
+            note = "softmax(q k'), inside the fused kernel and never stored"
+            self.steps.append(Step(where, "attention", (tuple(q), tuple(k)), (*q[:-1], k[-2]), 0, note))
+        for tensor in _tensors(result):
+            if name not in ("get", "to", "contiguous"):
+                self.steps.append(Step(where, name, given, tuple(tensor.shape), self.macs - before))
+        return result
+
+    def _enter(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            self._path.append(name)
+            self._before.append(self.macs)
+
+        return hook
+
+    def _leave(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            self._path.pop()
+            macs = self.macs - self._before.pop()
+            first, last = next(_tensors(args), None), None
+            for last in _tensors(output):
+                pass
+            if first is not None and last is not None:
+                self.calls.setdefault(name, (tuple(first.shape), tuple(last.shape), macs))
+
+        return hook
+
+
+def parts(network: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """(dotted path, module) of the parts a reader wants to see: what containers of blocks hold, and what is beside."""
+    for name, module in network.named_children():
+        here = f"{path}.{name}" if path else name
+        holds = isinstance(module, (nn.Sequential, nn.ModuleList)) or any(
+            isinstance(child, Blocks) for child in module.modules()
+        )
+        if holds and next(module.children(), None) is not None:
+            yield from parts(module, here)
+        else:
+            yield here, module
+
+
+def _stages(network: Network, recorder: Recorder, shares: dict[str, float]) -> list[Stage]:
+    """One entry for each part that ran, in the order in which they ran, after the parameters that lie in no part."""
+    known = dict(parts(network))
+    stages = [
+        Stage(name, "Parameter", tuple(p.shape), tuple(p.shape), p.numel(), 0, None)
+        for name, p in network.named_parameters()
+        if not any(name.startswith(f"{part}.") for part in known)
+    ]
+    for name, (given, output, macs) in recorder.calls.items():
+        if name in known and not isinstance(known[name], nn.Identity):
+            params = sum(p.numel() for p in known[name].parameters())
+            kind = type(known[name]).__name__
+            stages.append(Stage(name, kind, given, output, params, macs, shares.get(name)))
+    return stages
+
+
+def _merged(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Neighbours that differ in nothing but their number, as one stage with the sum of their costs."""
+    merged: list[Stage] = []
+    for stage in stages:
+        before = merged[-1] if merged else None
+        parent, _, number = stage.name.rpartition(".")
+        if (
+            before is not None
+            and number.isdigit()
+            and before.name.rpartition(".")[0] == parent
+            and (before.kind, before.input, before.output) == (stage.kind, stage.input, stage.output)
+            and before.params == before.count * stage.params
+            and before.macs == before.count * stage.macs
+        ):
+            first = before.name.rpartition(".")[2].partition("-")[0]
+            share = None if before.share is None or stage.share is None else before.share + stage.share
+            merged[-1] = Stage(
+                f"{parent}.{first}-{number}",
+                stage.kind,
+                stage.input,
+                stage.output,
+                before.params + stage.params,
+                before.macs + stage.macs,
+                share,
+                before.count + 1,
+            )
+        else:
+            merged.append(stage)
+    return tuple(merged)
+
+
+def _times(config: NetworkConfig, batch: int) -> tuple[dict[str, float], float]:
+    """(share of each part, seconds) of a pass with random weights; medians over ``REPEATS`` passes."""
+    network = build_network(config).eval()
+    image = torch.rand(batch, len(config.mean), config.size, config.size)
+    spent: dict[str, list[float]] = {}
+    whole = []
+    with torch.inference_mode():
+        network(image)
+        for _ in range(REPEATS):
+            with _clocks(network) as took:
+                begin = time.perf_counter()
+                network(image)
+                whole.append(time.perf_counter() - begin)
+            for name, seconds in took.items():
+                spent.setdefault(name, []).append(seconds / whole[-1])
+    return {name: statistics.median(shares) for name, shares in spent.items()}, statistics.median(whole)
+
+
+@contextmanager
+def _clocks(network: nn.Module) -> Iterator[dict[str, float]]:
+    """Seconds that each part spends, by hooks around it."""
+    took: dict[str, float] = {}
+    begun: dict[str, float] = {}
+    hooks = []
+    for name, module in parts(network):
+
+        def start(module: nn.Module, args: Any, name: str = name) -> None:
+            begun[name] = time.perf_counter()
+
+        def stop(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            took[name] = took.get(name, 0.0) + time.perf_counter() - begun[name]
+
+        hooks += [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
+    try:
+        yield took
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """The tensors in a result or in arguments, however nested in tuples and lists."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, (tuple, list)):
+        for value in values:
+            yield from _tensors(value)
