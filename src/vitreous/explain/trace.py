@@ -47,7 +47,7 @@ class Stage(NamedTuple):
     params: int
     macs: int
     share: float | None  # of the time of a whole pass; None where it was not measured
-    count: int = 1
+    alike: int = 1  # how many parts this entry stands for
 
 
 class Trace(NamedTuple):
@@ -147,11 +147,9 @@ class Recorder(TorchFunctionMode):
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self._path.pop()
             macs = self.macs - self._before.pop()
-            first, last = next(_tensors(args), None), None
-            for last in _tensors(output):
-                pass
-            if first is not None and last is not None:
-                self.calls.setdefault(name, (tuple(first.shape), tuple(last.shape), macs))
+            given, made = list(_tensors(args)), list(_tensors(output))
+            if given and made:
+                self.calls.setdefault(name, (tuple(given[0].shape), tuple(made[-1].shape), macs))
 
         return hook
 
@@ -196,8 +194,8 @@ def _merged(stages: Sequence[Stage]) -> tuple[Stage, ...]:
             and number.isdigit()
             and before.name.rpartition(".")[0] == parent
             and (before.kind, before.input, before.output) == (stage.kind, stage.input, stage.output)
-            and before.params == before.count * stage.params
-            and before.macs == before.count * stage.macs
+            and before.params == before.alike * stage.params
+            and before.macs == before.alike * stage.macs
         ):
             first = before.name.rpartition(".")[2].partition("-")[0]
             share = None if before.share is None or stage.share is None else before.share + stage.share
@@ -209,7 +207,7 @@ def _merged(stages: Sequence[Stage]) -> tuple[Stage, ...]:
                 before.params + stage.params,
                 before.macs + stage.macs,
                 share,
-                before.count + 1,
+                before.alike + 1,
             )
         else:
             merged.append(stage)
