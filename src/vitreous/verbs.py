@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from vitreous.data.check import CheckResult
+    from vitreous.explain.trace import Trace
     from vitreous.models.describe import Description
     from vitreous.predictor import Predictor
     from vitreous.results import Classes
@@ -234,3 +235,44 @@ def load(folder: str | Path) -> Predictor:
     from vitreous.predictor import Predictor
 
     return Predictor.load(folder)
+
+
+def trace(
+    model: str,
+    *,
+    size: int | None = None,
+    batch: int = 1,
+    image: str | Path | None = None,
+    out: str | Path | None = None,
+    timed: bool = True,
+) -> Trace:
+    """Every tensor on its way through a model, and what it costs.
+
+    Parameters
+    ----------
+    model
+        A name of the catalogue.
+    size
+        Side of the pictures in pixels; the model's own by default.
+    batch
+        Pictures that go through at once.
+    image
+        A picture to draw the model's patches, windows and cells on; without it an embedded one.
+    out
+        Where to write that drawing; MODEL.trace.png by default. There is none if neither is given.
+    timed
+        Also run the model, for the share of time of each stage.
+
+    Raises:
+        UsageError: an unknown model, or a size or batch it cannot take.
+        UnreadableImage: the picture cannot be decoded.
+    """
+    from vitreous.explain.trace import trace as follow
+
+    found = follow(model, size=size, batch=batch, timed=timed)
+    if image is None and out is None:
+        return found
+    from vitreous.explain.cuts import draw
+
+    place = Path(f"{model}.trace.png" if out is None else out)
+    return found._replace(drawing=draw(model, place, size=size, image=image))

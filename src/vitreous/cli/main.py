@@ -18,12 +18,12 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from vitreous import __version__, verbs
-from vitreous.cli import show
+from vitreous.cli import show, traced
 from vitreous.errors import UsageError, VitreousError
 
 EXIT_CODES = """\
 Exit codes: 0 done, 1 our mistake, 2 wrong use, 3 run folder busy, 4 training diverged, 5 no space, 6 damaged file,
-7 bad data, 130 interrupted, 143 terminated."""
+7 bad data, 8 no network or server, 130 interrupted, 143 terminated."""
 
 app = App(
     name="vitreous",
@@ -77,6 +77,36 @@ def predict(
     return show.answers(answers, form="json" if json else "csv" if csv else "table", top=top)
 
 
+def trace(
+    model: str,
+    *,
+    size: int | None = None,
+    batch: int = 1,
+    image: Path | None = None,
+    out: Path | None = None,
+    operations: bool = False,
+) -> int:
+    """Show every tensor on its way through a model: shapes, parameters, multiply-accumulates, share of time.
+
+    Parameters
+    ----------
+    model
+        A name that 'vitreous models' lists.
+    size
+        Side of the pictures in pixels; the model's own by default.
+    batch
+        Pictures that go through at once.
+    image
+        A picture to draw the model's patches, windows and cells on.
+    out
+        Where to write that drawing; MODEL.trace.png by default. Without an image, an embedded one is drawn on.
+    operations
+        Every single operation with the shape of its result, instead of stages.
+    """
+    found = verbs.trace(model, size=size, batch=batch, image=image, out=out, timed=not operations)
+    return traced.traced(found, operations=operations)
+
+
 def _torch_free(verb: Callable[..., Any]) -> Callable[..., Any]:
     """``verb`` without its return annotation, which names a type in a room that would load torch to be resolved."""
 
@@ -95,6 +125,7 @@ app.command(_torch_free(verbs.evaluate), name=["eval", "evaluate"])
 app.command(predict)
 app.command(_torch_free(verbs.report))
 app.command(_torch_free(verbs.list_models), name="models")
+app.command(trace)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -18,8 +19,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous import models
+from vitreous.errors import UsageError
 from vitreous.layers.blocks import Blocks
 from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.types import Features
 
 Shape = tuple[int, ...]
 
@@ -61,6 +64,7 @@ class Trace(NamedTuple):
     params: int
     macs: int
     seconds: float | None  # of one pass over the batch
+    drawing: Path | None = None  # where the picture of patches and windows was written
 
 
 def trace(model: str, *, size: int | None = None, batch: int = 1, classes: int = 1000, timed: bool = True) -> Trace:
@@ -73,6 +77,8 @@ def trace(model: str, *, size: int | None = None, batch: int = 1, classes: int =
     Raises:
         UsageError: an unknown model, or a size or batch it cannot take.
     """
+    if batch < 1:
+        raise UsageError(f"A batch has at least 1 picture, not {batch}.")
     side = models.find(model).size if size is None else size
     config = NetworkConfig(model=model, classes=classes, size=side)
     with torch.device("meta"):
@@ -129,7 +135,7 @@ class Recorder(TorchFunctionMode):
         where = self._path[-1] if self._path else ""
         if name == "scaled_dot_product_attention":
             q, k = args[0].shape, args[1].shape
-            note = "softmax(q k'), inside the fused kernel and never stored"
+            note = "inside the kernel, never stored"
             self.steps.append(Step(where, "attention", (tuple(q), tuple(k)), (*q[:-1], k[-2]), 0, note))
         for tensor in _tensors(result):
             if name not in ("get", "to", "contiguous"):
@@ -147,9 +153,9 @@ class Recorder(TorchFunctionMode):
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self._path.pop()
             macs = self.macs - self._before.pop()
-            given, made = list(_tensors(args)), list(_tensors(output))
-            if given and made:
-                self.calls.setdefault(name, (tuple(given[0].shape), tuple(made[-1].shape), macs))
+            given, made = _main(args), _main((output,))
+            if given is not None and made is not None:
+                self.calls.setdefault(name, (tuple(given.shape), tuple(made.shape), macs))
 
         return hook
 
@@ -252,6 +258,11 @@ def _clocks(network: nn.Module) -> Iterator[dict[str, float]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _main(values: tuple[Any, ...]) -> Tensor | None:
+    """The tensor that matters most: the first, and of Features the pooled one."""
+    return next((v.pooled if isinstance(v, Features) else v for v in values if isinstance(v, (Tensor, Features))), None)
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

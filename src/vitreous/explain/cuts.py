@@ -1,0 +1,74 @@
+"""How a model cuts a picture up: its patches, windows, shifted windows and cells, drawn over a picture.
+
+The cuts are read off the built network, not off its name. Knows no terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vitreous import models
+from vitreous.data.builtin import shapes
+from vitreous.data.image import decode
+from vitreous.data.preprocess import Preprocess, fit
+from vitreous.errors import UsageError
+from vitreous.explain.render import RGB, Panel, sheet
+from vitreous.layers.patch import PatchEmbed
+from vitreous.models.backbone import Backbone
+from vitreous.store.files import write_atomic
+
+DRAWN = 448  # pixels of the picture that is drawn on
+EDGE: RGB = (66, 133, 244)
+CORNER: RGB = (52, 168, 83)
+
+
+def draw(model: str, place: str | Path, *, size: int | None = None, image: str | Path | None = None) -> Path:
+    """Draw the cuts of ``model`` over a picture (an embedded one by default) and write them as PNG; the path.
+
+    Raises:
+        UsageError: an unknown model, a size it cannot take, or no such picture.
+        UnreadableImage: the picture cannot be decoded.
+        NoSpace: the disk is full.
+    """
+    side = models.find(model).size if size is None else size
+    with torch.device("meta"):
+        backbone = models.create(model, size=side).eval()
+    write_atomic(place, sheet(_pixels(image), list(panels(backbone, side))))
+    return Path(place)
+
+
+def panels(backbone: Backbone, side: int) -> Iterator[Panel]:
+    """One panel for each way in which ``backbone`` cuts a square picture of ``side`` pixels."""
+    patches = next((m for m in backbone.modules() if isinstance(m, PatchEmbed)), None)
+    if patches is not None:
+        count = -(-side // patches.patch)
+        tokens = f"{count} x {count} = {count * count} tokens"
+        yield Panel(f"patches of {patches.patch} x {patches.patch} pixels", tokens, thin=_grid(side, patches.patch))
+        if count <= 64:
+            yield Panel("each becomes one token", f"{backbone.dims[0]} numbers each", apart=count)
+    if patches is None or len(backbone.strides) > 1:
+        for stage, (stride, width) in enumerate(zip(backbone.strides, backbone.dims, strict=True), 1):
+            count = -(-side // stride)
+            caption = f"{count} x {count} cells of {stride} pixels, {width} channels"
+            yield Panel(f"map {stage}", caption, thin=_grid(side, stride))
+
+
+def _pixels(image: str | Path | None) -> Tensor:
+    """The picture to draw on, a centred square: (3, h, w) uint8."""
+    if image is None:
+        data = shapes(count=1, side=DRAWN, seed=3).read(0)
+    else:
+        try:
+            data = Path(image).read_bytes()
+        except OSError as error:
+            raise UsageError(f"{image} cannot be read ({error.strerror}); give a picture file.") from None
+    return fit(decode(data).pixels, Preprocess(size=DRAWN))
+
+
+def _grid(side: int, step: int, start: int = 0) -> list[float]:
+    """Places of lines every ``step`` pixels, as shares of the side; without the two edges."""
+    return [place / side for place in range(start or step, side, step)]

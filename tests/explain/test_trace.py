@@ -1,0 +1,95 @@
+"""The shapes that the subject's own account of ViT prints, out of the running model; costs against closed forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vitreous.errors import UsageError
+from vitreous.explain.trace import Recorder, Trace, parts, trace
+from vitreous.models.describe import describe
+from vitreous.network import NetworkConfig, build_network
+
+
+def outputs(found: Trace, module: str) -> list[tuple[str, tuple[int, ...]]]:
+    return [(step.operation, step.output) for step in found.steps if step.module == module]
+
+
+def test_vit_base_gives_the_shapes_of_the_subject() -> None:
+    found = trace("vit_base_patch16_224", batch=3, timed=False)
+    assert found.steps[3].output == (3, 3, 224, 224)
+    assert outputs(found, "backbone.patch_embed")[-1] == ("transpose", (3, 196, 768))
+    *_, joined = (step for step in found.steps if step.module == "backbone" and step.operation == "cat")
+    assert joined.inputs == ((3, 1, 768), (3, 196, 768)) and joined.output == (3, 197, 768)
+
+
+def test_queries_keys_and_values_of_32_pictures() -> None:
+    found = trace("vit_base_patch16_224", batch=32, timed=False)
+    assert outputs(found, "backbone.blocks.0.attn").count(("unbind", (32, 12, 197, 64))) == 3
+    assert outputs(found, "backbone.blocks.11.attn.attend")[0] == ("attention", (32, 12, 197, 197))
+
+
+def test_alike_neighbours_are_one_stage() -> None:
+    stages = {stage.name: stage for stage in trace("vit_base_patch16_224", timed=False).stages}
+    assert list(stages) == [
+        "backbone.cls_token",
+        "backbone.pos_embed",
+        "backbone.patch_embed",
+        "backbone.blocks.0-11",
+        "backbone.norm",
+        "head",
+    ]
+    blocks = stages["backbone.blocks.0-11"]
+    n, d = 197, 768
+    assert blocks.alike == 12 and blocks.params == 12 * (12 * d * d + 13 * d)
+    assert blocks.macs == 12 * (12 * n * d * d + 2 * n * n * d)
+    assert blocks.share is None
+
+
+@pytest.mark.parametrize("name", ["vit_pico_patch8_96", "resnet18", "resnet20_cifar"])
+def test_stages_add_up_to_the_whole(name: str) -> None:
+    found, whole = trace(name, classes=1000, timed=False), describe(name)
+    assert sum(stage.params for stage in found.stages) == found.params == whole.params
+    assert sum(stage.macs for stage in found.stages) == found.macs == whole.macs
+    assert sum(step.macs for step in found.steps) == found.macs
+    twice = trace(name, batch=2, timed=False)
+    assert twice.macs == 2 * found.macs and twice.params == found.params
+
+
+def test_shapes_without_arithmetic_are_those_with_it() -> None:
+    """The meta device computes nothing; a real pass must take the same way."""
+    config = NetworkConfig(model="vit_pico_patch4_32", classes=3, size=32)
+    network, image = build_network(config).eval(), torch.rand(2, 3, 32, 32)
+    with torch.no_grad(), Recorder(network) as real:
+        network(image)
+    expected = trace("vit_pico_patch4_32", classes=3, batch=2, timed=False).steps
+    assert [step[:4] for step in real.steps] == [step[:4] for step in expected]
+    before = len(real.steps)
+    network(image)  # outside, nothing is recorded and no hook is left
+    assert len(real.steps) == before
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
+def test_times_are_shares_of_a_pass() -> None:
+    found = trace("vit_pico_patch4_32")
+    shares = [stage.share for stage in found.stages if stage.share is not None]
+    assert found.seconds is not None and found.seconds > 0
+    assert len(shares) == 4 and all(share > 0 for share in shares) and 0.5 < sum(shares) <= 1.01
+    assert max(found.stages, key=lambda stage: stage.share or 0).name == "backbone.blocks.0-5"
+
+
+def test_every_parameter_lies_in_one_part_or_in_none() -> None:
+    network = build_network(NetworkConfig(model="resnet18", classes=3, size=32))
+    names = [name for name, _ in parts(network)]
+    assert "backbone.layer1.0" in names and "head" in names and len(names) == len(set(names))
+    for name, _ in network.named_parameters():
+        assert sum(name.startswith(f"{part}.") for part in names) == 1
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [({"model": "vit_bas"}, "did you mean"), ({"batch": 0}, "at least 1 picture"), ({"size": 0}, "at least 1 pixel")],
+)
+def test_what_cannot_be_is_refused(wish: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        trace(**{"model": "vit_pico_patch4_32"} | wish)
