@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitreous.layers.blocks import Blocks
 from vitreous.layers.conv import ConvNorm
-from vitreous.layers.inverted import InvertedResidual
+from vitreous.layers.inverted import InvertedResidual, divisible, reset_mobile
 from vitreous.layers.squeeze import SqueezeExcite
 
 
@@ -57,3 +58,35 @@ def test_each_activation_is_its_own_and_the_picture_is_left_alone() -> None:
     assert torch.equal(x, before)
     block(x.requires_grad_()).square().sum().backward()
     assert all(p.grad.isfinite().all() for p in block.parameters())
+
+
+def test_widths_are_multiples_that_take_away_little() -> None:
+    for width in torch.linspace(0.5, 500, 3001).tolist():
+        found = divisible(width)
+        assert found % 8 == 0 and found >= 8
+        assert found >= 0.9 * width and found <= max(8, width + 8)
+        if found != max(8, round(width / 8) * 8) and width % 8 != 4:
+            assert found - 8 < 0.9 * width  # the nearest was too small
+    # MobileNetV3 at 0.75 and 0.5, EfficientNet-B2 at 1.1
+    assert [divisible(w) for w in (12, 18, 30, 84, 20, 24 * 1.1, 40 * 1.1)] == [16, 24, 32, 88, 24, 24, 48]
+
+
+def test_fresh_weights_keep_the_variance_of_gradients_a_group() -> None:
+    torch.manual_seed(0)
+    block = InvertedResidual(64, 384, 64, activation=nn.ReLU, kernel=5, squeeze=SqueezeExcite(384, 16))
+    for tensor in [*block.parameters(), *block.buffers()]:
+        tensor.data.fill_(7)
+    reset_mobile(block)
+    for conv, fan_out in ((block.expand.conv, 384), (block.depthwise.conv, 25), (block.squeeze.reduce, 16)):
+        assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+    assert not block.squeeze.reduce.bias.any() and (block.project.norm.running_var == 1).all()
+
+
+def test_blocks_can_be_run_in_parts() -> None:
+    torch.manual_seed(0)
+    blocks = Blocks(*(InvertedResidual(4, 8, 4, activation=nn.ReLU) for _ in range(4))).eval()
+    x = torch.randn(1, 4, 6, 6)
+    for on in (False, True):
+        blocks.checkpointing = on
+        assert torch.equal(blocks(blocks(blocks(x, 0, 1), 1, 3), 3), blocks(x))
+    assert not torch.equal(blocks(x, 0, 3), blocks(x))

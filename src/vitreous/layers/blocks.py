@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,10 @@ class Blocks(nn.Sequential):
 
     checkpointing = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Whatever the blocks take and give."""
+    def forward(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Whatever the blocks take and give; through those from ``start`` to before ``stop``, all by default."""
         again = self.checkpointing and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        for block in self:
+        for block in islice(self, start, stop):
             x = checkpoint(block, x, use_reentrant=False, context_fn=partial(_contexts, block)) if again else block(x)
         return x
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from vitreous.layers.same import SameConv2d
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """Odd square kernel, padded so that stride 1 keeps the size, without bias because a batch norm follows."""
+
+def convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, *, same: bool = False
+) -> nn.Conv2d:
+    """Odd square kernel, padded so that stride 1 keeps the size, without bias because a batch norm follows.
+
+    With ``same`` a stride sees the picture as in TensorFlow.
+    """
+    if same and stride > 1:
+        return SameConv2d(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
     return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
 
 
@@ -26,10 +35,11 @@ class ConvNorm(nn.Module):
         *,
         groups: int = 1,
         eps: float = 1e-5,
+        same: bool = False,
         activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.conv = convolution(inputs, outputs, kernel, stride, groups)
+        self.conv = convolution(inputs, outputs, kernel, stride, groups, same=same)
         self.norm: nn.Module = nn.BatchNorm2d(outputs, eps=eps)
         self.act = activation if activation is not None else nn.Identity()
 

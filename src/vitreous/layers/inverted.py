@@ -8,6 +8,7 @@ cannot spare (section 3.2).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -34,13 +35,16 @@ class InvertedResidual(nn.Module):
         stride: int = 1,
         squeeze: SqueezeExcite | None = None,
         eps: float = 1e-5,
+        same: bool = False,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.expand = (
             ConvNorm(inputs, hidden, 1, eps=eps, activation=activation()) if hidden != inputs else nn.Identity()
         )
-        self.depthwise = ConvNorm(hidden, hidden, kernel, stride, groups=hidden, eps=eps, activation=activation())
+        self.depthwise = ConvNorm(
+            hidden, hidden, kernel, stride, groups=hidden, eps=eps, same=same, activation=activation()
+        )
         self.squeeze = squeeze if squeeze is not None else nn.Identity()
         self.project = ConvNorm(hidden, outputs, 1, eps=eps)
         self.residual = stride == 1 and inputs == outputs
@@ -55,3 +59,22 @@ class InvertedResidual(nn.Module):
         if self.residual:
             y = self.drop_path(y).add_(x)
         return y
+
+
+def divisible(width: float, by: int = 8) -> int:
+    """The multiple of ``by`` nearest to ``width``, or the next one where that would take away more than a tenth."""
+    nearest = max(by, int(width + by / 2) // by * by)
+    return nearest if nearest >= 0.9 * width else nearest + by
+
+
+def reset_mobile(network: nn.Module) -> None:
+    """Fresh weights as the authors' code has them: He normal by the outputs of a group, norms one and zero."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, (nn.Conv2d, nn.Linear)):
+            groups = module.groups if isinstance(module, nn.Conv2d) else 1
+            fan_out = module.weight[:, 0].numel() // groups
+            nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
