@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vitreous.cli.main import app, guarded, main
-from vitreous.errors import BadData, DamagedFile, NoSpace, RunBusy, TrainingDiverged, UsageError
+from vitreous.errors import BadData, DamagedFile, NoSpace, RunBusy, TrainingDiverged, Unreachable, UsageError
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,6 +73,7 @@ def test_a_mistake_gets_one_sentence_and_2(
         (NoSpace("x"), 5),
         (DamagedFile("x"), 6),
         (BadData("x"), 7),
+        (Unreachable("x"), 8),
         (KeyboardInterrupt(), 130),
         (MemoryError(), 1),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate"), 1),
@@ -97,7 +98,7 @@ def test_errors_become_their_documented_codes(
 
 def test_the_readme_lists_every_code() -> None:
     table = (ROOT / "README.md").read_text(encoding="utf-8")
-    for code in (0, 1, 2, 3, 4, 5, 6, 7):
+    for code in (0, 1, 2, 3, 4, 5, 6, 7, 8):
         assert re.search(rf"^\| {code} \|", table, re.M), f"exit code {code} is not in the README"
     for verb in ("check", "train", "resume", "eval", "predict", "report", "models"):
         assert f"vitreous {verb}" in table

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "models": {"layers", "types", "config", "errors"},
     "heads": {"layers", "types", "config", "errors"},
     "network": {"models", "heads", "types", "config", "errors"},
-    "weights": {"models", "network", "types", "config", "errors"},
+    "weights": {"models", "network", "store", "types", "config", "errors"},
     "results": set(),
     "tasks": {"data", "layers", "models", "heads", "network", "types", "config", "errors"},
     "training": {"tasks", "data", "store", "config", "duration", "errors", "types"},
@@ -56,6 +56,7 @@ REFUSED = [
     (r"training/\w+", r"vitreous\.(network|models)"),
     (r"tasks/\w+", r"vitreous\.data\.(?!views|transforms|mix|preprocess)\w+"),
     (r"models/(?!__init__|describe)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families never import each other
+    (r"weights/\w+", r"vitreous\.store\.(?!files)\w+"),  # weights of others are files, and no run
     (r"(predictor|reports/\w+)", r"vitreous\.(tasks|training|run|recipes)"),
 ]
 
@@ -65,6 +66,8 @@ ONLY_IN = {
     "torch.distributed": {"training/device.py"},
     "jinja2": {"reports/"},
     "cyclopts": {"cli/"},
+    "huggingface_hub": {"weights/hub.py"},
+    "httpx2": {"weights/hub.py"},
     "tensorboard": {"training/log.py"},
     "torch.utils.tensorboard": {"training/log.py"},
 }
@@ -225,7 +228,7 @@ def test_help_needs_no_torch() -> None:
         "import vitreous\n"
         "from vitreous.cli.main import main\n"
         "main(['--help']); main(['train', '--help'])\n"
-        "heavy = {'torch', 'numpy', 'sklearn', 'PIL', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'sklearn', 'PIL', 'huggingface_hub'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@
       DamagedFile           6   a saved file is not what was saved
       BadData               7   the pictures cannot be used
         UnreadableImage     7   one picture cannot be decoded
+      Unreachable           8   no network, or the server at its other end failed
 
 Each message is one sentence that ends with the remedy; the number is the command line's exit code.
 Errors that are not in this tree are our own mistakes and keep their traceback.
@@ -60,3 +61,9 @@ class BadData(VitreousError):
 
 class UnreadableImage(BadData):
     """One picture cannot be decoded; the message is the reason, without the path."""
+
+
+class Unreachable(VitreousError):
+    """Something had to be fetched and could not be: no network, or the server at its other end failed."""
+
+    exit_code = 8
