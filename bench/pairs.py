@@ -107,6 +107,15 @@ def ask_torchvision_resnet(peer: nn.Module, x: Tensor) -> Answer:
     return Answer(peer.fc(pooled), tuple(maps), pooled)
 
 
+def ask_torchvision_convnext(peer: nn.Module, x: Tensor) -> Answer:
+    maps = []
+    for part in peer.features:
+        x = part(x)
+        maps.append(x)
+    pooled = peer.classifier[:2](peer.avgpool(x))
+    return Answer(peer.classifier[2](pooled), tuple(maps), pooled)
+
+
 def torchvision_pairs() -> Iterator[Pair]:
     """The architectures whose torchvision weights people have."""
     tv = torchvision.models
@@ -114,6 +123,8 @@ def torchvision_pairs() -> Iterator[Pair]:
     yield Pair("torchvision", "vit_tiny_patch16_224", vit, ask_torchvision_vit, ((224, 224),))
     resnet = lambda: tv.resnet50(num_classes=CLASSES)  # noqa: E731
     yield Pair("torchvision", "resnet50", resnet, ask_torchvision_resnet, ((224, 224), (97, 130)))
+    convnext = lambda: tv.convnext_tiny(num_classes=CLASSES, stochastic_depth_prob=0.0)  # noqa: E731
+    yield Pair("torchvision", "convnext_tiny", convnext, ask_torchvision_convnext, ((224, 224), (160, 256)))
 
 
 # ---------------------------------------------------------------- transformers
@@ -130,6 +141,11 @@ def ask_transformers_resnet(peer: nn.Module, x: Tensor) -> Answer:
     return Answer(peer.classifier(out.pooler_output), out.hidden_states, out.pooler_output.flatten(1))
 
 
+def ask_transformers_convnext(peer: nn.Module, x: Tensor) -> Answer:
+    out = peer.convnext(x, output_hidden_states=True)
+    return Answer(peer.classifier(out.pooler_output), out.hidden_states, out.pooler_output)
+
+
 def transformers_pairs() -> Iterator[Pair]:
     """The architectures that Hugging Face transformers has too."""
     hf = transformers
@@ -140,6 +156,10 @@ def transformers_pairs() -> Iterator[Pair]:
     yield Pair("transformers", "vit_tiny_patch16_224", vit, ask_transformers_vit, ((224, 224),))
     resnet = lambda: hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=CLASSES))  # noqa: E731
     yield Pair("transformers", "resnet50", resnet, ask_transformers_resnet, ((224, 224), (97, 130)))
+    # with its default of 1e-12, the last norm there has another eps than everybody's, the authors' included
+    convnext_config = hf.ConvNextConfig(num_labels=CLASSES, layer_norm_eps=1e-6)
+    convnext = lambda: hf.ConvNextForImageClassification(convnext_config)  # noqa: E731
+    yield Pair("transformers", "convnext_tiny", convnext, ask_transformers_convnext, ((224, 224), (160, 256)))
 
 
 def plane(tokens: Tensor, image: Tensor, patch: int) -> Tensor:

@@ -19,7 +19,11 @@ def resnet(row: Row) -> tuple[int, Options]:
     }
 
 
-SMALL = {"vit": vit, "resnet": resnet}
+def convnext(row: Row) -> tuple[int, Options]:
+    return 64, {"depths": (2, 1, 1, 1), "widths": tuple(width // 8 for width in row.options["widths"])}
+
+
+SMALL = {"vit": vit, "resnet": resnet, "convnext": convnext}
 
 
 def small(row: Row) -> tuple[int, Options]:

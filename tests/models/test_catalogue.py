@@ -27,6 +27,13 @@ PUBLISHED = {
     "resnet34": (21_797_672, 3.664),
     "resnet50": (25_557_032, 4.089),
     "resnet101": (44_549_160, 7.80),
+    "convnext_atto": (3_695_520, 0.55),
+    "convnext_femto": (5_217_784, 0.79),
+    "convnext_pico": (9_045_672, 1.37),
+    "convnext_nano": (15_593_560, 2.46),
+    "convnext_tiny": (28_589_128, 4.456),
+    "convnext_small": (50_223_688, 8.684),
+    "convnext_base": (88_591_464, 15.355),
 }
 
 

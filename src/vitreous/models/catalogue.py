@@ -23,6 +23,7 @@ FAMILIES = {
     # name: (module, backbone, config)
     "vit": ("vitreous.models.vit", "ViT", "ViTConfig"),
     "resnet": ("vitreous.models.resnet", "ResNet", "ResNetConfig"),
+    "convnext": ("vitreous.models.convnext", "ConvNeXt", "ConvNeXtConfig"),
 }
 
 _PICO = {"width": 128, "depth": 6, "heads": 4, "pool": "avg", "position": "sincos"}
@@ -70,4 +71,12 @@ CATALOGUE: dict[str, Row] = {
     "resnet32_cifar": Row("resnet", 32, {**_CIFAR, "depths": (5, 5, 5)}),
     "resnet44_cifar": Row("resnet", 32, {**_CIFAR, "depths": (7, 7, 7)}),
     "resnet56_cifar": Row("resnet", 32, {**_CIFAR, "depths": (9, 9, 9)}),
+    # Liu et al. 2022; atto to nano are timm's
+    "convnext_atto": Row("convnext", 224, {"depths": (2, 2, 6, 2), "widths": (40, 80, 160, 320)}),
+    "convnext_femto": Row("convnext", 224, {"depths": (2, 2, 6, 2), "widths": (48, 96, 192, 384)}),
+    "convnext_pico": Row("convnext", 224, {"depths": (2, 2, 6, 2), "widths": (64, 128, 256, 512)}),
+    "convnext_nano": Row("convnext", 224, {"depths": (2, 2, 8, 2), "widths": (80, 160, 320, 640)}),
+    "convnext_tiny": Row("convnext", 224, {"depths": (3, 3, 9, 3), "widths": (96, 192, 384, 768)}),
+    "convnext_small": Row("convnext", 224, {"depths": (3, 3, 27, 3), "widths": (96, 192, 384, 768)}),
+    "convnext_base": Row("convnext", 224, {"depths": (3, 3, 27, 3), "widths": (128, 256, 512, 1024)}),
 }

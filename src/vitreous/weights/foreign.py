@@ -25,7 +25,7 @@ Tensors = Mapping[str, Tensor]
 OURS = Dialect(
     name="vitreous", family="", marks=(r"backbone\..+",), rules=((r"(backbone\..+|head\..+|mean|std)", r"\1"),)
 )
-TABLES = ("resnet", "vit")  # modules beside this one, each with its DIALECTS
+TABLES = ("convnext", "resnet", "vit")  # modules beside this one, each with its DIALECTS
 
 
 class Loaded(NamedTuple):
