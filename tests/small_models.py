@@ -23,7 +23,15 @@ def convnext(row: Row) -> tuple[int, Options]:
     return 64, {"depths": (2, 1, 1, 1), "widths": tuple(width // 8 for width in row.options["widths"])}
 
 
-SMALL = {"vit": vit, "resnet": resnet, "convnext": convnext}
+def mobilenet(row: Row) -> tuple[int, Options]:
+    return 64, {"multiplier": 0.25}
+
+
+def efficientnet(row: Row) -> tuple[int, Options]:
+    return 64, {"wider": 0.25, "deeper": 0.5}
+
+
+SMALL = {"vit": vit, "resnet": resnet, "mobilenet": mobilenet, "efficientnet": efficientnet, "convnext": convnext}
 
 
 def small(row: Row) -> tuple[int, Options]:

@@ -23,6 +23,8 @@ FAMILIES = {
     # name: (module, backbone, config)
     "vit": ("vitreous.models.vit", "ViT", "ViTConfig"),
     "resnet": ("vitreous.models.resnet", "ResNet", "ResNetConfig"),
+    "mobilenet": ("vitreous.models.mobilenet", "MobileNetV3", "MobileNetV3Config"),
+    "efficientnet": ("vitreous.models.efficientnet", "EfficientNet", "EfficientNetConfig"),
     "convnext": ("vitreous.models.convnext", "ConvNeXt", "ConvNeXtConfig"),
 }
 
@@ -79,4 +81,16 @@ CATALOGUE: dict[str, Row] = {
     "convnext_tiny": Row("convnext", 224, {"depths": (3, 3, 9, 3), "widths": (96, 192, 384, 768)}),
     "convnext_small": Row("convnext", 224, {"depths": (3, 3, 27, 3), "widths": (96, 192, 384, 768)}),
     "convnext_base": Row("convnext", 224, {"depths": (3, 3, 27, 3), "widths": (128, 256, 512, 1024)}),
+    # Howard et al. 2019
+    "mobilenetv3_large_075": Row("mobilenet", 224, {"table": "large", "multiplier": 0.75}),
+    "mobilenetv3_large_100": Row("mobilenet", 224, {"table": "large"}),
+    "mobilenetv3_small_050": Row("mobilenet", 224, {"table": "small", "multiplier": 0.5}),
+    "mobilenetv3_small_075": Row("mobilenet", 224, {"table": "small", "multiplier": 0.75}),
+    "mobilenetv3_small_100": Row("mobilenet", 224, {"table": "small"}),
+    # Tan & Le 2019; the sizes are those at which timm's default weights were trained
+    "efficientnet_b0": Row("efficientnet", 224, {}),
+    "efficientnet_b1": Row("efficientnet", 240, {"deeper": 1.1}),
+    "efficientnet_b2": Row("efficientnet", 256, {"wider": 1.1, "deeper": 1.2}),
+    "efficientnet_b3": Row("efficientnet", 288, {"wider": 1.2, "deeper": 1.4}),
+    "efficientnet_b4": Row("efficientnet", 320, {"wider": 1.4, "deeper": 1.8}),
 }

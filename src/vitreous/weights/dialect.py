@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class Dialect:
     family: str  # of ours: a key of models.FAMILIES
     marks: tuple[str, ...]  # regular expressions; each must match some key in full
     rules: Rules
+    needs: Mapping[str, object] = field(default_factory=dict)  # of our config, where names do not show the difference
     ignored: tuple[str, ...] = ()  # keys of what is computed and not learned: index tables, masks
     prepare: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None  # before the rules, what names cannot say
 
@@ -51,6 +52,19 @@ class Dialect:
             if match:
                 return re.sub(r"(\d+)\+", lambda m: str(int(m[1]) + 1), match.expand(ours))
         return None
+
+
+def bricks(conv: str, norm: str, *names: tuple[str, str]) -> Rules:
+    """Rules for every ``ConvNorm`` of (their name, ours), whose two parts they call ``conv`` and ``norm``.
+
+    Brackets in their names count from 1 in ours, as ever.
+    """
+    parts = ((conv, "conv"), (norm, "norm"))
+    return tuple(
+        (rf"{theirs}\.{part}\.(?P<rest>.+)", rf"{ours}.{mine}.\g<rest>")
+        for theirs, ours in names
+        for part, mine in parts
+    )
 
 
 def _joined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

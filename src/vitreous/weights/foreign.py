@@ -25,7 +25,14 @@ Tensors = Mapping[str, Tensor]
 OURS = Dialect(
     name="vitreous", family="", marks=(r"backbone\..+",), rules=((r"(backbone\..+|head\..+|mean|std)", r"\1"),)
 )
-TABLES = ("convnext", "resnet", "vit")  # modules beside this one, each with its DIALECTS
+TABLES = (
+    # modules beside this one, each with its DIALECTS
+    "convnext",
+    "efficientnet",
+    "mobilenet",
+    "resnet",
+    "vit",
+)
 
 
 class Loaded(NamedTuple):
@@ -51,6 +58,12 @@ def translate(tensors: Tensors, family: str = "") -> tuple[str, dict[str, Tensor
     Raises:
         UsageError: no dialect is recognised, or keys that the dialect does not explain; they are named.
     """
+    dialect, ours = _recognised(tensors, family)
+    return dialect.name, ours
+
+
+def _recognised(tensors: Tensors, family: str) -> tuple[Dialect, dict[str, Tensor]]:
+    """``translate`` with the whole dialect."""
     tensors = _without_prefix(tensors)
     spoken = [dialect for dialect in dialects() if dialect.speaks(tensors)]
     if not spoken:
@@ -59,7 +72,7 @@ def translate(tensors: Tensors, family: str = "") -> tuple[str, dict[str, Tensor
     ours, unknown = dialect.translate(tensors)
     if unknown:
         raise UsageError(f"These {dialect.name} weights have parts this architecture lacks: {_list(unknown)}.")
-    return dialect.name, ours
+    return dialect, ours
 
 
 def load(network: Network, source: str | Path | Tensors, *, keep_head: bool = True) -> Loaded:
@@ -77,15 +90,18 @@ def load(network: Network, source: str | Path | Tensors, *, keep_head: bool = Tr
     broken = [key for key, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if broken:
         raise DamagedFile(f"The weights hold values that are not finite numbers in {_list(broken)}; fetch them again.")
-    dialect, theirs = translate(tensors, models.find(network.config.model).family)
+    family = models.find(network.config.model).family
+    dialect, theirs = _recognised(tensors, family)
+    if dialect.family == family:
+        _refuse_other_arithmetic(dialect, network)
     own = network.state_dict()
     dropped = () if keep_head else tuple(key for key in theirs if key.startswith("head."))
     theirs = {key: t for key, t in theirs.items() if key not in dropped}
     resampled = _fit(theirs, network)
     wanted = own if keep_head else {key: t for key, t in own.items() if not key.startswith("head.")}
-    _refuse_misfits(dialect, theirs, wanted)
+    _refuse_misfits(dialect.name, theirs, wanted)
     network.load_state_dict(own | theirs)
-    return Loaded(dialect, len(theirs), dropped, resampled)
+    return Loaded(dialect.name, len(theirs), dropped, resampled)
 
 
 def _without_prefix(tensors: Tensors) -> Tensors:
@@ -104,10 +120,9 @@ def _fit(theirs: dict[str, Tensor], network: Network) -> tuple[str, ...]:
         if key not in own or own[key].shape == tensor.shape or not key.startswith("backbone."):
             continue
         name = key.removeprefix("backbone.")
+        fitted = network.backbone.fitted(name, tensor)
         if name == f"{network.backbone.stem}.weight":
-            fitted = _for_channels(tensor, own[key])
-        else:
-            fitted = network.backbone.fitted(name, tensor)
+            fitted = _for_channels(tensor if fitted is None else fitted, own[key])
         if fitted is not None and fitted.shape == own[key].shape:
             theirs[key] = fitted
             done.append(f"{key} {tuple(tensor.shape)} to {tuple(fitted.shape)}")
@@ -122,6 +137,17 @@ def _for_channels(kernel: Tensor, like: Tensor) -> Tensor | None:
     if new == 1:
         return kernel.sum(dim=1, keepdim=True)
     return kernel.repeat(1, -(-new // old), 1, 1)[:, :new] * (old / new)
+
+
+def _refuse_other_arithmetic(dialect: Dialect, network: Network) -> None:
+    """Raise UsageError unless the network computes as the weights' own did, which no shape would show."""
+    config = getattr(network.backbone, "config", None)
+    others = {key: value for key, value in dialect.needs.items() if getattr(config, key, None) != value}
+    if others:
+        raise UsageError(
+            f"{dialect.name} weights were trained with other arithmetic than this network has; build it with "
+            f"{', '.join(f'{key}={value!r}' for key, value in others.items())} among its options."
+        )
 
 
 def _refuse_misfits(dialect: str, theirs: Tensors, wanted: Tensors) -> None:
