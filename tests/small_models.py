@@ -8,7 +8,12 @@ Options = dict[str, object]
 
 
 def vit(row: Row) -> tuple[int, Options]:
-    return 4 * row.options["patch"], {"depth": 2, "width": 8 * row.options["heads"]}
+    return 4 * row.options["patch"], {"depth": 2, "width": 16, "heads": 2}
+
+
+def cct(row: Row) -> tuple[int, Options]:
+    kernel, convolutions = row.options.get("kernel", 3), row.options.get("convolutions", 1)
+    return 4 * (kernel - 3 or 2) ** convolutions, {"depth": 2, "width": 8 * row.options["heads"]}
 
 
 def resnet(row: Row) -> tuple[int, Options]:
@@ -31,7 +36,7 @@ def efficientnet(row: Row) -> tuple[int, Options]:
     return 64, {"wider": 0.25, "deeper": 0.5}
 
 
-SMALL = {"vit": vit, "resnet": resnet, "mobilenet": mobilenet, "efficientnet": efficientnet, "convnext": convnext}
+SMALL = {"vit": vit, "cct": cct, "resnet": resnet, "mobilenet": mobilenet, "efficientnet": efficientnet, "convnext": convnext}
 
 
 def small(row: Row) -> tuple[int, Options]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitreous.layers.position import Resampled, resample, sincos2d
+from vitreous.layers.position import Resampled, fit, resample, sincos1d, sincos2d
 
 
 def test_sincos_equals_its_formula() -> None:
@@ -35,6 +35,25 @@ def test_sincos_products_depend_on_distance_only() -> None:
 def test_sincos_needs_a_width_of_quarters() -> None:
     with pytest.raises(ValueError, match="multiple of 4"):
         sincos2d((2, 2), 6)
+
+
+def test_places_in_a_sequence_equal_their_formula() -> None:
+    """PE(p, 2i) = sin(p / 10000^(2i / d)), PE(p, 2i + 1) = cos of the same (Vaswani et al. 2017)."""
+    table = sincos1d(7, 6)
+    assert table.shape == (1, 7, 6)
+    for place in range(7):
+        for i in range(3):
+            angle = place / 10_000 ** (2 * i / 6)
+            assert table[0, place, 2 * i].item() == pytest.approx(np.sin(angle), abs=1e-6)
+            assert table[0, place, 2 * i + 1].item() == pytest.approx(np.cos(angle), abs=1e-6)
+    with pytest.raises(ValueError, match="even width"):
+        sincos1d(2, 5)
+
+
+def test_only_square_tables_of_the_same_prefix_are_fitted() -> None:
+    table = torch.randn(1, 2 + 16, 4)
+    torch.testing.assert_close(fit(table, (3, 5), 2), resample(table, (4, 4), (3, 5)))
+    assert fit(table, (3, 5), 0) is None and fit(table[0], (3, 5), 2) is None and fit(table[:, :2], (3, 5), 2) is None
 
 
 def test_the_same_grid_changes_nothing() -> None:

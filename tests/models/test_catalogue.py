@@ -13,7 +13,7 @@ from vitreous.models import CATALOGUE, FAMILIES, catalogue, create, find, names
 from vitreous.models.describe import describe
 
 PUBLISHED = {
-    # parameters with 1000 classes, exact; 10^9 multiply-accumulates at 224 pixels
+    # parameters with 1000 classes, exact; 10^9 multiply-accumulates at the row's size
     "vit_tiny_patch16_224": (5_717_416, 1.26),
     "vit_small_patch16_224": (22_050_664, 4.61),
     "vit_base_patch16_224": (86_567_656, 17.58),
@@ -23,6 +23,26 @@ PUBLISHED = {
     "deit_tiny_patch16_224": (5_717_416, 1.26),
     "deit_small_patch16_224": (22_050_664, 4.61),
     "deit_base_patch16_224": (86_567_656, 17.58),
+    "vit_base_patch8_224": (86_576_872, 78.22),
+    "vit_base_patch16_384": (86_859_496, 55.54),
+    "vit_large_patch14_224": (304_203_752, 81.08),
+    "vit_large_patch16_384": (304_715_752, 191.21),
+    "vit_giant_patch14_224": (1_012_611_432, 267.18),
+    "vit_gigantic_patch14_224": (1_844_440_680, 483.95),
+    "vit_tiny_patch16_384": (5_790_376, 4.70),
+    "vit_small_patch32_384": (22_915_432, 3.45),
+    "deit_small_distilled_patch16_224": (22_436_432, 4.63),
+    "deit_base_distilled_patch16_384": (87_630_032, 55.65),
+    "deit3_small_patch16_224": (22_059_496, 4.61),
+    "deit3_base_patch16_384": (86_877_160, 55.54),
+    "deit3_large_patch16_224": (304_374_760, 61.6),
+    "deit3_huge_patch14_224": (632_126_440, 167.4),
+    "vit_small_patch14_dinov2": (22_441_192, 46.76),
+    "vit_base_patch14_dinov2": (87_348_712, 151.71),
+    "vit_large_patch14_dinov2": (305_392_616, 507.15),
+    "vit_giant_patch14_dinov2": (1_138_016_232, 1784.2),
+    "vit_small_patch14_reg4_dinov2": (22_442_344, 46.95),
+    "vit_giant_patch14_reg4_dinov2": (1_138_020_840, 1790.08),
     "resnet18": (11_689_512, 1.814),
     "resnet34": (21_797_672, 3.664),
     "resnet50": (25_557_032, 4.089),

@@ -206,7 +206,8 @@ def test_what_does_not_fit_is_named() -> None:
     refused(
         ours, good | {"blocks.2.norm1.bias": torch.zeros(16)}, r"not in this network: backbone\.blocks\.2\.norm1\.bias"
     )
-    refused(ours, good | {"dist_token": torch.zeros(1, 1, 16)}, r"parts this architecture lacks: dist_token")
+    refused(ours, good | {"rope.freqs": torch.zeros(16)}, r"parts this architecture lacks: rope\.freqs")
+    refused(ours, good | {"dist_token": torch.zeros(1, 1, 16)}, r"not in this network: backbone\.dist_token")
     refused(ours, good | {"norm.bias": torch.zeros(3)}, r"norm\.bias \(3,\) instead of \(16,\)")
     refused(ours, {"a": torch.zeros(1)}, "no architecture known here: they begin with a")
     refused(ours, good | {"norm.bias": torch.full((16,), torch.nan)}, r"not finite numbers in norm\.bias", DamagedFile)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -50,3 +51,20 @@ class PatchEmbed(nn.Module):
     def grid(self, image: Tensor) -> tuple[int, int]:
         """Rows and columns of patches that ``image`` has, begun ones included."""
         return -(-image.shape[-2] // self.patch), -(-image.shape[-1] // self.patch)
+
+
+def resample_kernel(kernel: Tensor, patch: int) -> Tensor:
+    """The kernel (d, c, p, q) for patches of another size (d, c, patch, patch), computed in float64.
+
+    With B the matrix that resizes a patch, of the new kernels w' the one that gives B x the token of x is wanted:
+    x' B' w' = x' w for every x. Larger patches keep it exactly, smaller ones in the mean over x (Beyer et al. 2023,
+    "FlexiViT", section 3.4). Patches are resized as position tables are, bicubic with antialias.
+    """
+    p, q = kernel.shape[2:]
+    if (p, q) == (patch, patch):
+        return kernel
+    units = torch.eye(p * q, dtype=torch.float64, device=kernel.device).view(p * q, 1, p, q)
+    resized = F.interpolate(units, size=(patch, patch), mode="bicubic", antialias=True)
+    solve: Tensor = torch.linalg.pinv(resized.flatten(1))  # of B' (p q, patch patch): gives w' for w
+    moved: Tensor = kernel.double().flatten(2) @ solve.T  # (d, c, patch patch)
+    return moved.to(kernel.dtype).view(*kernel.shape[:2], patch, patch)

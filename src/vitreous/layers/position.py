@@ -31,6 +31,18 @@ def sincos2d(grid: Grid, dim: int, prefix: int = 0, temperature: float = 10_000.
     return torch.cat([table.new_zeros(prefix, dim), table])[None].float()
 
 
+def sincos1d(length: int, dim: int, temperature: float = 10_000.0) -> Tensor:
+    """Fixed sine-cosine table (1, n, d) of places in a sequence; ``dim`` must be even.
+
+    Sine and cosine of one frequency stand side by side (Vaswani et al. 2017, section 3.5).
+    """
+    if dim % 2:
+        raise ValueError(f"sincos1d needs an even width, not {dim}")
+    frequency = temperature ** -(torch.arange(dim // 2, dtype=torch.float64) * 2 / dim)  # (d/2,)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency  # (n, d/2)
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[None].float()
+
+
 def resample(table: Tensor, old: Grid, new: Grid) -> Tensor:
     """The table (1, p + n, d) of grid ``old`` on grid ``new``, bicubic with antialias; prefix rows are kept.
 

@@ -22,6 +22,7 @@ class Row:
 FAMILIES = {
     # name: (module, backbone, config)
     "vit": ("vitreous.models.vit", "ViT", "ViTConfig"),
+    "cct": ("vitreous.models.cct", "CCT", "CCTConfig"),
     "resnet": ("vitreous.models.resnet", "ResNet", "ResNetConfig"),
     "mobilenet": ("vitreous.models.mobilenet", "MobileNetV3", "MobileNetV3Config"),
     "efficientnet": ("vitreous.models.efficientnet", "EfficientNet", "EfficientNetConfig"),
@@ -35,24 +36,71 @@ _SMALL = {"width": 384, "depth": 12, "heads": 6}
 _BASE = {"width": 768, "depth": 12, "heads": 12}
 _LARGE = {"width": 1024, "depth": 24, "heads": 16}
 _HUGE = {"width": 1280, "depth": 32, "heads": 16}
+_DEIT3 = {"layer_scale": 1e-6, "class_position": False}
+_DINOV2 = {"patch": 14, "layer_scale": 1e-5}
+_REG4 = {**_DINOV2, "registers": 4, "class_position": False}
+_GIANT2 = {"width": 1536, "depth": 40, "heads": 24, "mlp": "swiglu"}
+_CCT2 = {"width": 128, "depth": 2, "heads": 2, "mlp_ratio": 1.0}
+_CCT4 = {**_CCT2, "depth": 4}
+_CCT6 = {"width": 256, "depth": 6, "heads": 4, "mlp_ratio": 2.0}
+_CCT7 = {**_CCT6, "depth": 7}
+_CCT14 = {"width": 384, "depth": 14, "heads": 6, "mlp_ratio": 3.0}
 _CIFAR = {"widths": (16, 32, 64), "stem": "cifar", "shortcut": "pad", "zero_init": False}
 
 CATALOGUE: dict[str, Row] = {
     # Dosovitskiy et al. 2021; Ti and S are Touvron et al. 2021's (DeiT)
     "vit_tiny_patch16_224": Row("vit", 224, {**_TINY, "patch": 16}),
     "vit_tiny_patch16_384": Row("vit", 384, {**_TINY, "patch": 16}),
+    "vit_small_patch8_224": Row("vit", 224, {**_SMALL, "patch": 8}),
     "vit_small_patch16_224": Row("vit", 224, {**_SMALL, "patch": 16}),
     "vit_small_patch16_384": Row("vit", 384, {**_SMALL, "patch": 16}),
     "vit_small_patch32_224": Row("vit", 224, {**_SMALL, "patch": 32}),
+    "vit_small_patch32_384": Row("vit", 384, {**_SMALL, "patch": 32}),
+    "vit_base_patch8_224": Row("vit", 224, {**_BASE, "patch": 8}),
     "vit_base_patch16_224": Row("vit", 224, {**_BASE, "patch": 16}),
     "vit_base_patch16_384": Row("vit", 384, {**_BASE, "patch": 16}),
     "vit_base_patch32_224": Row("vit", 224, {**_BASE, "patch": 32}),
+    "vit_base_patch32_384": Row("vit", 384, {**_BASE, "patch": 32}),
+    "vit_large_patch14_224": Row("vit", 224, {**_LARGE, "patch": 14}),
     "vit_large_patch16_224": Row("vit", 224, {**_LARGE, "patch": 16}),
+    "vit_large_patch16_384": Row("vit", 384, {**_LARGE, "patch": 16}),
     "vit_large_patch32_224": Row("vit", 224, {**_LARGE, "patch": 32}),
+    "vit_large_patch32_384": Row("vit", 384, {**_LARGE, "patch": 32}),
     "vit_huge_patch14_224": Row("vit", 224, {**_HUGE, "patch": 14}),
+    # Zhai et al. 2022, "Scaling Vision Transformers"
+    "vit_giant_patch14_224": Row(
+        "vit", 224, {"width": 1408, "depth": 40, "heads": 16, "mlp_ratio": 48 / 11, "patch": 14}
+    ),
+    "vit_gigantic_patch14_224": Row(
+        "vit", 224, {"width": 1664, "depth": 48, "heads": 16, "mlp_ratio": 64 / 13, "patch": 14}
+    ),
+    # Touvron et al. 2021, DeiT: the same networks, and those with a distillation token
     "deit_tiny_patch16_224": Row("vit", 224, {**_TINY, "patch": 16}),
     "deit_small_patch16_224": Row("vit", 224, {**_SMALL, "patch": 16}),
     "deit_base_patch16_224": Row("vit", 224, {**_BASE, "patch": 16}),
+    "deit_base_patch16_384": Row("vit", 384, {**_BASE, "patch": 16}),
+    "deit_tiny_distilled_patch16_224": Row("vit", 224, {**_TINY, "patch": 16, "pool": "distilled"}),
+    "deit_small_distilled_patch16_224": Row("vit", 224, {**_SMALL, "patch": 16, "pool": "distilled"}),
+    "deit_base_distilled_patch16_224": Row("vit", 224, {**_BASE, "patch": 16, "pool": "distilled"}),
+    "deit_base_distilled_patch16_384": Row("vit", 384, {**_BASE, "patch": 16, "pool": "distilled"}),
+    # Touvron et al. 2022, DeiT III
+    "deit3_small_patch16_224": Row("vit", 224, {**_SMALL, **_DEIT3, "patch": 16}),
+    "deit3_small_patch16_384": Row("vit", 384, {**_SMALL, **_DEIT3, "patch": 16}),
+    "deit3_medium_patch16_224": Row("vit", 224, {**_DEIT3, "width": 512, "depth": 12, "heads": 8, "patch": 16}),
+    "deit3_base_patch16_224": Row("vit", 224, {**_BASE, **_DEIT3, "patch": 16}),
+    "deit3_base_patch16_384": Row("vit", 384, {**_BASE, **_DEIT3, "patch": 16}),
+    "deit3_large_patch16_224": Row("vit", 224, {**_LARGE, **_DEIT3, "patch": 16}),
+    "deit3_large_patch16_384": Row("vit", 384, {**_LARGE, **_DEIT3, "patch": 16}),
+    "deit3_huge_patch14_224": Row("vit", 224, {**_HUGE, **_DEIT3, "patch": 14}),
+    # Oquab et al. 2023, DINOv2, and the same with registers (Darcet et al. 2024); 518 is the size of their positions
+    "vit_small_patch14_dinov2": Row("vit", 518, {**_SMALL, **_DINOV2}),
+    "vit_base_patch14_dinov2": Row("vit", 518, {**_BASE, **_DINOV2}),
+    "vit_large_patch14_dinov2": Row("vit", 518, {**_LARGE, **_DINOV2}),
+    "vit_giant_patch14_dinov2": Row("vit", 518, {**_GIANT2, **_DINOV2}),
+    "vit_small_patch14_reg4_dinov2": Row("vit", 518, {**_SMALL, **_REG4}),
+    "vit_base_patch14_reg4_dinov2": Row("vit", 518, {**_BASE, **_REG4}),
+    "vit_large_patch14_reg4_dinov2": Row("vit", 518, {**_LARGE, **_REG4}),
+    "vit_giant_patch14_reg4_dinov2": Row("vit", 518, {**_GIANT2, **_REG4}),
     # ours, for small pictures: mean pooling and fixed positions, after Beyer et al. 2022
     "vit_pico_patch4_32": Row("vit", 32, {**_PICO, "patch": 4}),
     "vit_pico_patch8_64": Row("vit", 64, {**_PICO, "patch": 8}),
@@ -61,6 +109,15 @@ CATALOGUE: dict[str, Row] = {
     "vit_nano_patch8_64": Row("vit", 64, {**_NANO, "patch": 8}),
     "vit_nano_patch8_96": Row("vit", 96, {**_NANO, "patch": 8}),
     "vit_nano_patch16_224": Row("vit", 224, {**_NANO, "patch": 16}),
+    # Hassani et al. 2021; names of the authors' release
+    "cct_2_3x2_32": Row("cct", 32, {**_CCT2, "convolutions": 2}),
+    "cct_4_3x2_32": Row("cct", 32, {**_CCT4, "convolutions": 2}),
+    "cct_6_3x1_32": Row("cct", 32, _CCT6),
+    "cct_7_3x1_32": Row("cct", 32, _CCT7),
+    "cct_7_3x2_32": Row("cct", 32, {**_CCT7, "convolutions": 2}),
+    "cct_7_7x2_224": Row("cct", 224, {**_CCT7, "kernel": 7, "convolutions": 2}),
+    "cct_14_7x2_224": Row("cct", 224, {**_CCT14, "kernel": 7, "convolutions": 2}),
+    "cct_14_7x2_384": Row("cct", 384, {**_CCT14, "kernel": 7, "convolutions": 2}),
     # He et al. 2016, for ImageNet
     "resnet18": Row("resnet", 224, {"block": "basic", "depths": (2, 2, 2, 2)}),
     "resnet34": Row("resnet", 224, {"block": "basic", "depths": (3, 4, 6, 3)}),

@@ -1,7 +1,14 @@
 """ViT: a picture as a sequence of patches through a plain transformer encoder.
 
-Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale". Pooling by the
-mean and fixed sine-cosine positions follow Beyer et al. 2022, "Better plain ViT baselines for ImageNet-1k".
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale". What later work
+changed is a field of the config:
+
+- Touvron et al. 2021, DeiT: a distillation token beside the class token (``pool="distilled"``).
+- Touvron et al. 2022, DeiT III: LayerScale, and no position for the class token.
+- Beyer et al. 2022, "Better plain ViT baselines": the mean of the patches, fixed sine-cosine positions.
+- He et al. 2022, MAE: fine-tuned on the mean of the patches, with the last norm after it (``pool="mae"``).
+- Oquab et al. 2023, DINOv2: LayerScale, SwiGLU in the largest; Darcet et al. 2024: registers, tokens nobody reads.
+
 Parameters carry timm's names. Pictures of any size are accepted: they are padded to whole patches and positions are
 resampled.
 """
@@ -17,13 +24,22 @@ from torch import Tensor, nn
 from vitreous.errors import UsageError
 from vitreous.layers.attention import Attention
 from vitreous.layers.blocks import Blocks
-from vitreous.layers.mlp import Mlp
+from vitreous.layers.mlp import Mlp, SwiGLU
 from vitreous.layers.norm import DropPath, LayerScale, depth_rates
-from vitreous.layers.patch import PatchEmbed
+from vitreous.layers.patch import PatchEmbed, resample_kernel
 from vitreous.layers.pool import Pool, pool_tokens
 from vitreous.layers.position import Resampled, fit, sincos2d
+from vitreous.layers.visible import visible
 from vitreous.models.backbone import TokenBackbone
 from vitreous.types import Features
+
+_SUMMARIES = {
+    "token": 1,
+    "distilled": 2,
+    "avg": 0,
+    "mae": 1,
+    "both": 1,
+}  # class and distillation tokens of each pooling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +53,11 @@ class ViTConfig:
     depth: int
     heads: int
     mlp_ratio: float = 4.0
-    pool: Pool = "token"  # "avg" builds no class token
+    mlp: Literal["gelu", "swiglu"] = "gelu"
+    pool: Pool = "token"  # what the picture's summary is, and with it which tokens there are
+    registers: int = 0  # further tokens, without position, that nobody reads
     position: Literal["learned", "sincos"] = "learned"
+    class_position: bool = True  # whether class and distillation token have rows in the table of positions
     qkv_bias: bool = True
     layer_scale: float | None = None  # start of LayerScale, None leaves it out
     drop_path: float = 0.0  # rate of the last block, earlier ones linearly less
@@ -46,6 +65,8 @@ class ViTConfig:
     def __post_init__(self) -> None:
         if min(self.size, self.patch, self.channels, self.width, self.depth, self.heads) < 1:
             raise UsageError("A ViT needs size, patch, channels, width, depth and heads of at least 1.")
+        if self.registers < 0:
+            raise UsageError(f"A ViT cannot have {self.registers} registers; use 0 or more.")
         if self.size % self.patch:
             near = max(round(self.size / self.patch), 1) * self.patch
             raise UsageError(f"Size {self.size} is not a multiple of the patch {self.patch}; use {near}.")
@@ -65,7 +86,7 @@ class Block(nn.Module):
         self.attn = Attention(d, config.heads, config.qkv_bias)
         self.ls1 = nn.Identity() if scale is None else LayerScale(d, scale)
         self.norm2 = nn.LayerNorm(d, eps=1e-6)
-        self.mlp = Mlp(d, int(d * config.mlp_ratio))
+        self.mlp = (Mlp if config.mlp == "gelu" else SwiGLU)(d, int(d * config.mlp_ratio))
         self.ls2 = nn.Identity() if scale is None else LayerScale(d, scale)
         self.drop_path = DropPath(drop_path)
 
@@ -77,30 +98,38 @@ class Block(nn.Module):
 
 
 class ViT(TokenBackbone):
-    """(b, c, h, w) -> one map (b, d, h / patch, w / patch) after the last norm, and the pooled vector (b, d)."""
+    """(b, c, h, w) -> one map (b, d, h / patch, w / patch) after the last norm, and the pooled vector.
+
+    With ``pool="mae"`` the norm comes after pooling, and the map is not normalised.
+    """
 
     stem = "patch_embed.proj"
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.width
-        self.dims, self.strides = (config.width,), (config.patch,)
-        self.prefix = 1 if config.pool == "token" else 0
+        d, summaries = config.width, _SUMMARIES[config.pool]
+        self.width = 2 * d if config.pool in ("distilled", "both") else d
+        self.dims, self.strides = (d,), (config.patch,)
+        self.summaries = max(summaries, 1)
+        self.prefix = summaries + config.registers
+        self._placed = summaries if config.class_position else 0  # prefix tokens that have a position
         side = config.size // config.patch
 
-        self.patch_embed = PatchEmbed(config.patch, config.width, config.channels)
-        if self.prefix:
-            self.cls_token = nn.Parameter(torch.empty(1, 1, config.width))
-        positions = torch.empty(1, self.prefix + side * side, config.width)
+        self.patch_embed = PatchEmbed(config.patch, d, config.channels)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, d)) if summaries > 0 else None
+        self.dist_token = nn.Parameter(torch.empty(1, 1, d)) if summaries > 1 else None
+        self.reg_token = nn.Parameter(torch.empty(1, config.registers, d)) if config.registers else None
+        positions = torch.empty(1, self._placed + side * side, d)
         if config.position == "learned":
             self.pos_embed = nn.Parameter(positions)
         else:
             self.register_buffer("pos_embed", positions)
         self._positions_on = Resampled((side, side))
-        rates = depth_rates(config.drop_path, config.depth)
-        self.blocks = Blocks(*(Block(config, rate) for rate in rates))
-        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.blocks = Blocks(*(Block(config, rate) for rate in depth_rates(config.drop_path, config.depth)))
+        after = config.pool == "mae"
+        self.norm = nn.Identity() if after else nn.LayerNorm(d, eps=1e-6)
+        self.fc_norm = nn.LayerNorm(d, eps=1e-6) if after else nn.Identity()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -112,19 +141,20 @@ class ViT(TokenBackbone):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, (nn.LayerNorm, LayerScale, PatchEmbed)):
                 module.reset_parameters()
-        if self.prefix:
-            nn.init.normal_(self.cls_token, std=1e-6)
+        for token, std in ((self.cls_token, 1e-6), (self.dist_token, 0.02), (self.reg_token, 1e-6)):
+            if token is not None:
+                nn.init.normal_(token, std=std)
         if self.config.position == "learned":
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
         else:
-            self.pos_embed.copy_(sincos2d(self._positions_on.old, self.width, self.prefix))
+            self.pos_embed.copy_(sincos2d(self._positions_on.old, self.config.width, self._placed))
 
     def forward(self, image: Tensor) -> Features:
         """(b, c, h, w) -> Features; a side that is no multiple of the patch is padded on the right or at the bottom."""
         tokens = self.encode(self.embed(image))  # (b, p + n, d)
         grid = self.patch_embed.grid(image)
-        plane = tokens[:, self.prefix :].transpose(1, 2).reshape(-1, self.width, *grid)  # (b, d, h / p, w / p)
-        return Features((plane,), pool_tokens(tokens, self.prefix, self.config.pool))
+        plane = tokens[:, self.prefix :].transpose(1, 2).unflatten(2, grid)  # (b, d, h / p, w / p)
+        return Features((plane,), self.fc_norm(pool_tokens(tokens, self.prefix, self.config.pool)))
 
     def embed(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
         """(b, c, h, w) -> patch tokens with positions (b, n, d), without those that ``mask`` (b, n) hides.
@@ -133,36 +163,35 @@ class ViT(TokenBackbone):
             ValueError: the rows of ``mask`` hide different numbers of tokens.
         """
         positions = self._positions_on(self.pos_embed, self.patch_embed.grid(image))
-        tokens = self.patch_embed(image) + positions[:, self.prefix :]  # (b, n, d)
-        return tokens if mask is None else _visible(tokens, mask)
+        tokens = self.patch_embed(image) + positions[:, self._placed :]  # (b, n, d)
+        return tokens if mask is None else visible(tokens, mask)
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """(b, m, d) -> (b, p + m, d): class token first if there is one, all blocks, last norm."""
+        """(b, m, d) -> (b, p + m, d): prefix tokens first, all blocks, last norm."""
         if self.prefix:
-            first = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
-            tokens = torch.cat([first, tokens], dim=1)  # (b, 1 + m, d)
+            tokens = torch.cat([self._first().expand(tokens.shape[0], -1, -1), tokens], dim=1)  # (b, p + m, d)
         tokens = self.norm(self.blocks(tokens))
         return tokens
 
+    def _first(self) -> Tensor:
+        """Class token, distillation token and registers, those that there are, with their positions: (1, p, d)."""
+        tokens = torch.cat([t for t in (self.cls_token, self.dist_token, self.reg_token) if t is not None], dim=1)
+        placed = self._placed
+        return torch.cat([tokens[:, :placed] + self.pos_embed[:, :placed], tokens[:, placed:]], dim=1)
+
     def fitted(self, name: str, tensor: Tensor) -> Tensor | None:
-        """Positions of another square grid, resampled."""
-        return fit(tensor, self._positions_on.old, self.prefix) if name == "pos_embed" else None
+        """Positions of another square grid and patches of another size, resampled."""
+        if name == "pos_embed":
+            return fit(tensor, self._positions_on.old, self._placed)
+        if name == "patch_embed.proj.weight" and tensor.ndim == 4:
+            return resample_kernel(tensor, self.config.patch)
+        return None
 
     def groups(self) -> list[list[str]]:
         """Stem, then one list a block; the last norm goes with the last block."""
         groups: list[list[str]] = [[] for _ in range(1 + self.config.depth)]
         for name, _ in self.named_parameters():
             part, _, rest = name.partition(".")
-            place = 1 + int(rest.partition(".")[0]) if part == "blocks" else -1 if part == "norm" else 0
+            place = 1 + int(rest.partition(".")[0]) if part == "blocks" else -1 if part in ("norm", "fc_norm") else 0
             groups[place].append(name)
         return groups
-
-
-def _visible(tokens: Tensor, mask: Tensor) -> Tensor:
-    """The tokens (b, n, d) that ``mask`` (b, n) does not hide, in order: (b, m, d)."""
-    b, n, d = tokens.shape
-    seen = (~mask).sum(dim=1)
-    if not bool((seen == seen[0]).all()):
-        raise ValueError("every row of the mask must hide the same number of tokens")
-    # index_select, because the backward pass of boolean indexing is far slower
-    return tokens.reshape(b * n, d).index_select(0, (~mask).flatten().nonzero()[:, 0]).view(b, -1, d)

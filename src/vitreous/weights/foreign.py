@@ -25,14 +25,7 @@ Tensors = Mapping[str, Tensor]
 OURS = Dialect(
     name="vitreous", family="", marks=(r"backbone\..+",), rules=((r"(backbone\..+|head\..+|mean|std)", r"\1"),)
 )
-TABLES = (
-    # modules beside this one, each with its DIALECTS
-    "convnext",
-    "efficientnet",
-    "mobilenet",
-    "resnet",
-    "vit",
-)
+TABLES = ("cct", "convnext", "efficientnet", "mobilenet", "resnet", "vit")
 
 
 class Loaded(NamedTuple):

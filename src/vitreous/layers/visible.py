@@ -1,0 +1,19 @@
+"""Which tokens an encoder sees when others are hidden from it. Knows nothing of why they are hidden."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def visible(tokens: Tensor, mask: Tensor) -> Tensor:
+    """The tokens (b, n, d) that ``mask`` (b, n) does not hide, in order: (b, m, d).
+
+    Raises:
+        ValueError: the rows of ``mask`` hide different numbers of tokens.
+    """
+    b, n, d = tokens.shape
+    seen = (~mask).sum(dim=1)
+    if not bool((seen == seen[0]).all()):
+        raise ValueError("every row of the mask must hide the same number of tokens")
+    # index_select, because the backward pass of boolean indexing is far slower
+    return tokens.reshape(b * n, d).index_select(0, (~mask).flatten().nonzero()[:, 0]).view(b, -1, d)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitreous.errors import UsageError
+from vitreous.layers.position import resample
+from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.weights import foreign
+
+OPTIONS = {"width": 16, "depth": 2, "heads": 2, "convolutions": 2}
+
+
+def cct(seed: int, size: int = 32) -> Network:
+    torch.manual_seed(seed)
+    return build_network(NetworkConfig(model="cct_7_3x1_32", classes=5, size=size, options=OPTIONS)).eval()
+
+
+def released(network: Network) -> dict[str, Tensor]:
+    """The network's tensors under the names of the authors' release, written down one by one."""
+    t = {key.removeprefix("backbone."): tensor.clone() for key, tensor in network.state_dict().items()}
+    names = {
+        "tokenizer.conv_layers.0.0.weight": "tokenizer.0.conv.weight",
+        "tokenizer.conv_layers.1.0.weight": "tokenizer.1.conv.weight",
+        "classifier.positional_emb": "pos_embed",
+        "classifier.attention_pool.weight": "pool.score.weight",
+        "classifier.norm.weight": "norm.weight",
+        "classifier.norm.bias": "norm.bias",
+        "classifier.fc.weight": "head.fc.weight",
+        "classifier.fc.bias": "head.fc.bias",
+    }
+    parts = {
+        "pre_norm.weight": "norm1.weight",
+        "pre_norm.bias": "norm1.bias",
+        "self_attn.qkv.weight": "attn.qkv.weight",
+        "self_attn.proj.weight": "attn.proj.weight",
+        "self_attn.proj.bias": "attn.proj.bias",
+        "norm1.weight": "norm2.weight",
+        "norm1.bias": "norm2.bias",
+        "linear1.weight": "mlp.fc1.weight",
+        "linear1.bias": "mlp.fc1.bias",
+        "linear2.weight": "mlp.fc2.weight",
+        "linear2.bias": "mlp.fc2.bias",
+    }
+    names |= {f"classifier.blocks.{i}.{a}": f"blocks.{i}.{b}" for i in range(2) for a, b in parts.items()}
+    return {theirs: t[ours] for theirs, ours in names.items()} | {"classifier.attention_pool.bias": torch.randn(1)}
+
+
+def test_the_authors_release_gives_the_same_network() -> None:
+    theirs, ours = cct(1), cct(2)
+    loaded = foreign.load(ours, released(theirs))
+    assert (loaded.dialect, loaded.dropped, loaded.resampled) == ("CCT", (), ())
+    for key, tensor in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], tensor), key
+
+
+def test_positions_of_another_size_are_resampled() -> None:
+    theirs, ours = cct(1, size=32), cct(2, size=48)
+    assert foreign.load(ours, released(theirs)).resampled == ("backbone.pos_embed (1, 64, 16) to (1, 144, 16)",)
+    assert torch.equal(ours.backbone.pos_embed, resample(theirs.backbone.pos_embed, (8, 8), (12, 12)))
+
+
+def test_what_does_not_fit_is_named() -> None:
+    tensors = released(cct(1))
+    with pytest.raises(UsageError, match=r"parts this architecture lacks: classifier\.class_emb"):
+        foreign.load(cct(2), tensors | {"classifier.class_emb": torch.zeros(1, 1, 16)})
+    del tensors["classifier.blocks.1.norm1.bias"]
+    with pytest.raises(UsageError, match=r"missing: backbone\.blocks\.1\.norm2\.bias"):
+        foreign.load(cct(2), tensors)
