@@ -54,6 +54,11 @@ PUBLISHED = {
     "convnext_tiny": (28_589_128, 4.456),
     "convnext_small": (50_223_688, 8.684),
     "convnext_base": (88_591_464, 15.355),
+    # torchvision's notes on its weights; b2 to b4 are in test_efficientnet.py, at the sizes of those notes
+    "mobilenetv3_large_100": (5_483_032, 0.217),
+    "mobilenetv3_small_100": (2_542_856, 0.057),
+    "efficientnet_b0": (5_288_548, 0.386),
+    "efficientnet_b1": (7_794_184, 0.687),
 }
 
 
