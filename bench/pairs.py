@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from vitreous.models import CATALOGUE, find
 
 CLASSES = 10
 NOTHING: Mapping[str, object] = MappingProxyType({})
+TENSORFLOW = {"padding": "same", "eps": 1e-3}  # of mobile networks trained there
 
 
 class Answer(NamedTuple):
@@ -71,7 +73,7 @@ def timm_pairs(full: bool) -> Iterator[Pair]:
             continue
         theirs, ours = {}, {}
         if not full and any(fnmatch.fnmatch(name, pattern) for pattern in LARGE):
-            theirs, ours = SHALLOW[row.family]
+            theirs, ours = SHALLOW.get(row.family, ({}, {}))
         given = TIMM_OPTIONS.get(row.family, {}) | theirs
         second = SECOND.get(row.family, (row.size - 64, row.size + 32))
         yield Pair("timm", name, _timm(name, given), ask_timm, ((row.size, row.size), second), ours)
@@ -83,6 +85,8 @@ def timm_pairs(full: bool) -> Iterator[Pair]:
         family = find(name).family
         build = _timm(name, TIMM_OPTIONS.get(family, {}) | theirs)
         yield Pair("timm", name, build, ask_timm, ((224, 224), SECOND[family]), ours)
+    for name in ("efficientnet_b0", "efficientnet_b3", "mobilenetv3_large_100", "mobilenetv3_small_100"):
+        yield Pair("timm", name, _timm(f"tf_{name}", {}), ask_timm, ((224, 224), (161, 250)), TENSORFLOW)
 
 
 def _timm(name: str, options: Mapping[str, object]) -> Callable[[], nn.Module]:
@@ -116,6 +120,16 @@ def ask_torchvision_convnext(peer: nn.Module, x: Tensor) -> Answer:
     return Answer(peer.classifier[2](pooled), tuple(maps), pooled)
 
 
+def ask_torchvision_mobile(peer: nn.Module, x: Tensor) -> Answer:
+    maps = []
+    for layer in peer.features:
+        x = layer(x)
+        maps.append(x)
+    x = peer.avgpool(x).flatten(1)
+    pooled = peer.classifier[:-1](x)
+    return Answer(peer.classifier[-1](pooled), tuple(maps), pooled)
+
+
 def torchvision_pairs() -> Iterator[Pair]:
     """The architectures whose torchvision weights people have."""
     tv = torchvision.models
@@ -125,6 +139,15 @@ def torchvision_pairs() -> Iterator[Pair]:
     yield Pair("torchvision", "resnet50", resnet, ask_torchvision_resnet, ((224, 224), (97, 130)))
     convnext = lambda: tv.convnext_tiny(num_classes=CLASSES, stochastic_depth_prob=0.0)  # noqa: E731
     yield Pair("torchvision", "convnext_tiny", convnext, ask_torchvision_convnext, ((224, 224), (160, 256)))
+    mobiles = [
+        ("mobilenetv3_large_100", tv.mobilenet_v3_large, {"dropout": 0.0}, {"eps": 1e-3}),
+        ("mobilenetv3_small_100", tv.mobilenet_v3_small, {"dropout": 0.0}, {"eps": 1e-3}),
+        ("efficientnet_b0", tv.efficientnet_b0, {"dropout": 0.0, "stochastic_depth_prob": 0.0}, {}),
+        ("efficientnet_b2", tv.efficientnet_b2, {"dropout": 0.0, "stochastic_depth_prob": 0.0}, {}),
+    ]
+    for name, make, still, ours in mobiles:
+        build = partial(make, num_classes=CLASSES, **still)
+        yield Pair("torchvision", name, build, ask_torchvision_mobile, ((224, 224), (97, 130)), ours)
 
 
 # ---------------------------------------------------------------- transformers
@@ -146,6 +169,11 @@ def ask_transformers_convnext(peer: nn.Module, x: Tensor) -> Answer:
     return Answer(peer.classifier(out.pooler_output), out.hidden_states, out.pooler_output)
 
 
+def ask_transformers_efficientnet(peer: nn.Module, x: Tensor) -> Answer:
+    out = peer.efficientnet(x, output_hidden_states=True)
+    return Answer(peer.classifier(out.pooler_output), out.hidden_states, out.pooler_output)
+
+
 def transformers_pairs() -> Iterator[Pair]:
     """The architectures that Hugging Face transformers has too."""
     hf = transformers
@@ -160,6 +188,14 @@ def transformers_pairs() -> Iterator[Pair]:
     convnext_config = hf.ConvNextConfig(num_labels=CLASSES, layer_norm_eps=1e-6)
     convnext = lambda: hf.ConvNextForImageClassification(convnext_config)  # noqa: E731
     yield Pair("transformers", "convnext_tiny", convnext, ask_transformers_convnext, ((224, 224), (160, 256)))
+    # sizes at which its fixed padding is TensorFlow's; its stochastic depth is another one, element by element; of
+    # weights as small as it draws them (0.02) nothing would be left after 16 blocks
+    factors = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
+    fixed = {"drop_connect_rate": 0.0, "initializer_range": 0.3, "num_labels": CLASSES}
+    efficientnet_config = hf.EfficientNetConfig(**factors, **fixed)
+    efficientnet = lambda: hf.EfficientNetForImageClassification(efficientnet_config)  # noqa: E731
+    both = ((224, 224), (160, 256))
+    yield Pair("transformers", "efficientnet_b0", efficientnet, ask_transformers_efficientnet, both, TENSORFLOW)
 
 
 def plane(tokens: Tensor, image: Tensor, patch: int) -> Tensor:
