@@ -96,6 +96,12 @@ def test_large_and_small_are_not_taken_for_each_other() -> None:
             foreign.load(network(1, "small", **options), rename(weights(network(2, "large", **options)), "large"))
 
 
+def test_a_tensor_of_the_wrong_shape_is_named() -> None:
+    tensors = as_timm(weights(network(1, "small")), "small") | {"conv_head.weight": torch.zeros(3)}
+    with pytest.raises(UsageError, match=r"hidden\.weight \(3,\) instead of"):
+        foreign.load(network(2, "small"), tensors)
+
+
 def test_parts_of_its_relatives_are_named() -> None:
     tensors = as_timm(weights(network(1, "small")), "small")
     with pytest.raises(UsageError, match=r"parts this architecture lacks: norm_head\.weight"):

@@ -1,7 +1,9 @@
 """Names of EfficientNet's tensors in timm, torchvision, Hugging Face transformers and lukemelas/EfficientNet-PyTorch.
 
 timm's ``tf_efficientnet_*`` have the names of ``efficientnet_*`` and cannot be told from them: build the network with
-``padding="same", eps=1e-3`` for those. torchvision's B5 and larger have an eps of 1e-3, which no row here has.
+``padding="same", eps=1e-3`` for those. Hugging Face's padding is fixed to what TensorFlow's is at the published sizes;
+ours follows the picture, so that the two agree there. torchvision's B0 to B4 need nothing; its B5 and larger, which are
+no rows here, have an eps of 1e-3.
 """
 
 from __future__ import annotations

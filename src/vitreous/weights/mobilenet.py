@@ -19,7 +19,10 @@ def _timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     last = next((key for key in tensors if re.fullmatch(r"blocks\.\d+\.0\.conv\.weight", key)), "none")
     stage = re.escape(last.removesuffix("conv.weight"))
     named = {re.sub(f"^{stage}", "last.", key): t for key, t in tensors.items()}
-    return numbered({key: t.flatten(1) if key == "conv_head.weight" else t for key, t in named.items()})
+    head = named.get("conv_head.weight")
+    if head is not None and head.ndim == 4:
+        named["conv_head.weight"] = head.flatten(1)
+    return numbered(named)
 
 
 def _torchvision(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
