@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
+from unittest.mock import patch
 
 import peers  # noqa: F401 - before timm and torchvision
 import timm
@@ -49,8 +50,8 @@ class Pair(NamedTuple):
 
 # family: what timm's constructor needs to be told so that other sizes work
 TIMM_OPTIONS: dict[str, dict[str, object]] = {"vit": {"dynamic_img_size": True}}
-# family: a second size, where timm cannot take any
-SECOND: dict[str, tuple[int, int]] = {"vit": (160, 256)}
+# family: a second size, where timm cannot take any; None where it has none that means the same
+SECOND: dict[str, tuple[int, int] | None] = {"efficientvit_ms": None, "vit": (160, 256)}
 # family: the same few blocks in both, for the models too large to compare whole every time
 SHALLOW: dict[str, tuple[dict[str, object], dict[str, object]]] = {"vit": ({"depth": 2}, {"depth": 2})}
 LARGE = ("*_large_*", "*_huge_*", "*_giant_*")
@@ -66,6 +67,26 @@ def ask_timm(peer: nn.Module, x: Tensor) -> Answer:
     return Answer(peer.forward_head(last), tuple(maps), pooled if pooled.ndim == 2 else None)
 
 
+def ask_timm_efficientvit(peer: nn.Module, x: Tensor) -> Answer:
+    """The same, without its rounding to float32 where everything else is float64."""
+    rounds = Tensor.float
+    with patch.object(Tensor, "float", lambda t: t if t.dtype == torch.float64 else rounds(t)):
+        return ask_timm(peer, x)
+
+
+def ask_timm_efficientvit_ms(peer: nn.Module, x: Tensor) -> Answer:
+    """The same, with the norm that its classifier begins with."""
+    answer = ask_timm(peer, x)
+    return answer._replace(pooled=peer.head.bn(answer.pooled))
+
+
+# family: how to ask, where what timm calls a map or pooled is not what ours is
+TIMM_ASK: dict[str, Callable[[nn.Module, Tensor], Answer]] = {
+    "efficientvit": ask_timm_efficientvit,
+    "efficientvit_ms": ask_timm_efficientvit_ms,
+}
+
+
 def timm_pairs(full: bool) -> Iterator[Pair]:
     """Every name of the catalogue that timm has; the large ones with few blocks unless ``full``."""
     for name, row in CATALOGUE.items():
@@ -76,7 +97,9 @@ def timm_pairs(full: bool) -> Iterator[Pair]:
             theirs, ours = SHALLOW.get(row.family, ({}, {}))
         given = TIMM_OPTIONS.get(row.family, {}) | theirs
         second = SECOND.get(row.family, (row.size - 64, row.size + 32))
-        yield Pair("timm", name, _timm(name, given), ask_timm, ((row.size, row.size), second), ours)
+        sizes = ((row.size, row.size), *([second] if second else []))
+        ask = TIMM_ASK.get(row.family, ask_timm)
+        yield Pair("timm", name, _timm(name, given), ask, sizes, ours)
     variants: list[tuple[str, dict[str, object], dict[str, object]]] = [
         ("vit_tiny_patch16_224", {"init_values": 0.1}, {"layer_scale": 0.1}),
         ("vit_tiny_patch16_224", {"class_token": False, "global_pool": "avg", "fc_norm": False}, {"pool": "avg"}),
@@ -87,6 +110,9 @@ def timm_pairs(full: bool) -> Iterator[Pair]:
         yield Pair("timm", name, build, ask_timm, ((224, 224), SECOND[family]), ours)
     for name in ("efficientnet_b0", "efficientnet_b3", "mobilenetv3_large_100", "mobilenetv3_small_100"):
         yield Pair("timm", name, _timm(f"tf_{name}", {}), ask_timm, ((224, 224), (161, 250)), TENSORFLOW)
+    for side in (112, 448):  # windows of other sides; none reaches over an edge, where timm lets queries see zeros
+        build = _timm("efficientvit_m0", {"img_size": side})
+        yield Pair("timm", "efficientvit_m0", build, ask_timm_efficientvit_ms, ((side, side),))
 
 
 def _timm(name: str, options: Mapping[str, object]) -> Callable[[], nn.Module]:

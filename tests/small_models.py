@@ -36,7 +36,15 @@ def efficientnet(row: Row) -> tuple[int, Options]:
     return 64, {"wider": 0.25, "deeper": 0.5}
 
 
-SMALL = {"vit": vit, "cct": cct, "resnet": resnet, "mobilenet": mobilenet, "efficientnet": efficientnet, "convnext": convnext}
+def efficientvit(row: Row) -> tuple[int, Options]:
+    return 64, {"widths": (8, 8, 16, 16, 24), "depths": (1, 2, 1, 1, 1), "head_dim": 8, "head": (32, 40)}
+
+
+def efficientvit_ms(row: Row) -> tuple[int, Options]:
+    return 128, {"widths": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 3, 2), "key": 4}
+
+
+SMALL = {"efficientvit": efficientvit, "efficientvit_ms": efficientvit_ms, "vit": vit, "cct": cct, "resnet": resnet, "mobilenet": mobilenet, "efficientnet": efficientnet, "convnext": convnext}
 
 
 def small(row: Row) -> tuple[int, Options]:

@@ -59,6 +59,17 @@ PUBLISHED = {
     "mobilenetv3_small_100": (2_542_856, 0.057),
     "efficientnet_b0": (5_288_548, 0.386),
     "efficientnet_b1": (7_794_184, 0.687),
+    # MACs of b1 are the authors': timm's list has 0.53, counted by another tool
+    "efficientvit_b0": (3_410_008, 0.10),
+    "efficientvit_b1": (9_102_024, 0.52),
+    "efficientvit_b2": (24_330_712, 1.6),
+    "efficientvit_b3": (48_646_056, 3.99),
+    "efficientvit_m0": (2_349_436, 0.079),
+    "efficientvit_m1": (2_980_560, 0.167),
+    "efficientvit_m2": (4_187_554, 0.201),
+    "efficientvit_m3": (6_900_722, 0.263),
+    "efficientvit_m4": (8_804_228, 0.299),
+    "efficientvit_m5": (12_473_772, 0.522),
 }
 
 
@@ -108,6 +119,12 @@ def test_an_unknown_name_brings_the_nearest() -> None:
         find("vit_smal_patch16_224")
     with pytest.raises(UsageError, match="lists what there is"):
         create("zzzz")
+
+
+@pytest.mark.parametrize("name", ["efficientvit_xs", "efficientvitxs", "EfficientViT-XS"])
+def test_efficientvit_has_no_xs_and_both_of_that_name_are_offered(name: str) -> None:
+    with pytest.raises(UsageError, match="did you mean efficientvit_b0 or efficientvit_m0 or "):
+        find(name)
 
 
 @pytest.mark.parametrize(

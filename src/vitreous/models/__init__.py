@@ -35,7 +35,7 @@ def find(name: str) -> Row:
     """
     if name in CATALOGUE:
         return CATALOGUE[name]
-    near = difflib.get_close_matches(name, CATALOGUE, n=3, cutoff=0.5)
+    near = _nearest(name)
     hint = f"did you mean {' or '.join(near)}?" if near else "`vitreous models` lists what there is."
     raise UsageError(f"There is no model {name}; {hint}")
 
@@ -72,3 +72,11 @@ def create(
         values["drop_path"] = drop_path
     built: Backbone = getattr(family, backbone)(from_dict(cls, values, name))
     return built
+
+
+def _nearest(name: str) -> list[str]:
+    """Up to three names like this one, most alike first; among equals each family once, then the catalogue's order."""
+    alike = {known: difflib.SequenceMatcher(None, known, name).ratio() for known in CATALOGUE}
+    near = sorted((known for known in CATALOGUE if alike[known] >= 0.5), key=alike.__getitem__, reverse=True)
+    first = {CATALOGUE[known].family: known for known in reversed(near)}.values()
+    return sorted(near, key=lambda known: (-alike[known], known not in first))[:3]

@@ -24,6 +24,8 @@ FAMILIES = {
     "vit": ("vitreous.models.vit", "ViT", "ViTConfig"),
     "cct": ("vitreous.models.cct", "CCT", "CCTConfig"),
     "resnet": ("vitreous.models.resnet", "ResNet", "ResNetConfig"),
+    "efficientvit": ("vitreous.models.efficientvit", "EfficientViT", "EfficientViTConfig"),
+    "efficientvit_ms": ("vitreous.models.efficientvit_ms", "EfficientViTMS", "EfficientViTMSConfig"),
     "mobilenet": ("vitreous.models.mobilenet", "MobileNetV3", "MobileNetV3Config"),
     "efficientnet": ("vitreous.models.efficientnet", "EfficientNet", "EfficientNetConfig"),
     "convnext": ("vitreous.models.convnext", "ConvNeXt", "ConvNeXtConfig"),
@@ -45,6 +47,13 @@ _CCT4 = {**_CCT2, "depth": 4}
 _CCT6 = {"width": 256, "depth": 6, "heads": 4, "mlp_ratio": 2.0}
 _CCT7 = {**_CCT6, "depth": 7}
 _CCT14 = {"width": 384, "depth": 14, "heads": 6, "mlp_ratio": 3.0}
+_EFFICIENTVIT_B0 = {"widths": (8, 16, 32, 64, 128), "depths": (1, 2, 2, 2, 2), "head_dim": 16, "head": (1024, 1280)}
+_EFFICIENTVIT_B1 = {"widths": (16, 32, 64, 128, 256), "depths": (1, 2, 3, 3, 4), "head_dim": 16, "head": (1536, 1600)}
+_EFFICIENTVIT_B2 = {"widths": (24, 48, 96, 192, 384), "depths": (1, 3, 4, 4, 6), "head_dim": 32, "head": (2304, 2560)}
+_EFFICIENTVIT_B3 = {"widths": (32, 64, 128, 256, 512), "depths": (1, 4, 6, 6, 9), "head_dim": 32, "head": (2304, 2560)}
+_EFFICIENTVIT_M0 = {"depths": (1, 2, 3), "kernels": (5, 5, 5, 5)}
+_EFFICIENTVIT_M1 = {"depths": (1, 2, 3), "kernels": (7, 5, 3, 3)}
+_EFFICIENTVIT_M5 = {"depths": (1, 3, 4), "kernels": (7, 5, 3, 3)}
 _CIFAR = {"widths": (16, 32, 64), "stem": "cifar", "shortcut": "pad", "zero_init": False}
 
 CATALOGUE: dict[str, Row] = {
@@ -150,4 +159,16 @@ CATALOGUE: dict[str, Row] = {
     "efficientnet_b2": Row("efficientnet", 256, {"wider": 1.1, "deeper": 1.2}),
     "efficientnet_b3": Row("efficientnet", 288, {"wider": 1.2, "deeper": 1.4}),
     "efficientnet_b4": Row("efficientnet", 320, {"wider": 1.4, "deeper": 1.8}),
+    # Cai et al. 2023 (MIT)
+    "efficientvit_b0": Row("efficientvit", 224, _EFFICIENTVIT_B0),
+    "efficientvit_b1": Row("efficientvit", 224, _EFFICIENTVIT_B1),
+    "efficientvit_b2": Row("efficientvit", 224, _EFFICIENTVIT_B2),
+    "efficientvit_b3": Row("efficientvit", 224, _EFFICIENTVIT_B3),
+    # Liu et al. 2023 (Microsoft)
+    "efficientvit_m0": Row("efficientvit_ms", 224, {**_EFFICIENTVIT_M0, "widths": (64, 128, 192), "heads": (4, 4, 4)}),
+    "efficientvit_m1": Row("efficientvit_ms", 224, {**_EFFICIENTVIT_M1, "widths": (128, 144, 192), "heads": (2, 3, 3)}),
+    "efficientvit_m2": Row("efficientvit_ms", 224, {**_EFFICIENTVIT_M1, "widths": (128, 192, 224), "heads": (4, 3, 2)}),
+    "efficientvit_m3": Row("efficientvit_ms", 224, {**_EFFICIENTVIT_M0, "widths": (128, 240, 320), "heads": (4, 3, 4)}),
+    "efficientvit_m4": Row("efficientvit_ms", 224, {**_EFFICIENTVIT_M1, "widths": (128, 256, 384), "heads": (4, 4, 4)}),
+    "efficientvit_m5": Row("efficientvit_ms", 224, {**_EFFICIENTVIT_M5, "widths": (192, 288, 384), "heads": (3, 3, 4)}),
 }

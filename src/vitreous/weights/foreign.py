@@ -25,7 +25,17 @@ Tensors = Mapping[str, Tensor]
 OURS = Dialect(
     name="vitreous", family="", marks=(r"backbone\..+",), rules=((r"(backbone\..+|head\..+|mean|std)", r"\1"),)
 )
-TABLES = ("cct", "convnext", "efficientnet", "mobilenet", "resnet", "vit")
+TABLES = (
+    # modules beside this one, each with its DIALECTS
+    "cct",
+    "convnext",
+    "efficientnet",
+    "efficientvit",
+    "efficientvit_ms",
+    "mobilenet",
+    "resnet",
+    "vit",
+)
 
 
 class Loaded(NamedTuple):
