@@ -5,6 +5,7 @@ Knows nothing of data sets, losses or training. Pixels go in; normalisation happ
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +15,11 @@ from torch import Tensor, nn
 from vitreous import models
 from vitreous.errors import UsageError
 from vitreous.heads.classify import ClassifyHead
+from vitreous.layers.pack import pack
 from vitreous.models.backbone import Backbone
 from vitreous.types import Features
+
+_OPTIMISED = "An optimised network, whose norms are folded away,"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -91,10 +95,62 @@ class Network(nn.Module):
         x = image.to(self.mean.dtype, memory_format=self.backbone.layout)
         return torch.addcmul(-self.mean / self.std, x, scale / self.std)  # (b, c, h, w)
 
+    def optimise(self) -> Network:
+        """A copy of this network that answers faster on CPUs, for inference alone: it can neither be trained nor saved.
+
+        Norms and scales are folded into the layers before them, activations are computed within those, and convolutions
+        work channels last (``layers.pack``). Logits differ from this network's by less than 1e-4 of the largest; any
+        batch and any size of picture may follow. Convert the copy, not the original, to bfloat16.
+        """
+        return Optimised(self)
+
     def groups(self) -> list[list[str]]:
         """Names of all parameters, one list a depth from the stem to the head: what layer decay goes by."""
         head = [f"head.{name}" for name, _ in self.head.named_parameters()]
         return [[f"backbone.{name}" for name in group] for group in self.backbone.groups()] + [head]
+
+
+class Optimised(Network):
+    """What ``Network.optimise`` gives. The network it was made from keeps its weights."""
+
+    def __init__(self, network: Network) -> None:
+        backbone, head = copy.deepcopy(network.backbone), copy.deepcopy(network.head)
+        super().__init__(network.config, backbone, head)
+        self.mean, self.std = network.mean.clone(), network.std.clone()
+        self.requires_grad_(False).eval()
+        self.to(memory_format=backbone.layout)  # type: ignore[call-overload]  # torch's stubs lack this form
+        pack(self)
+
+    def optimise(self) -> Network:
+        """This network: it is already."""
+        return self
+
+    def train(self, mode: bool = True) -> Optimised:
+        """Evaluation mode only.
+
+        Raises:
+            UsageError: training mode is asked for.
+        """
+        if mode:
+            raise UsageError(f"{_OPTIMISED} cannot be trained; train the network it was made from.")
+        super().train(False)
+        return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Nothing.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(f"{_OPTIMISED} cannot be saved; save the network it was made from.")
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Nothing.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(f"{_OPTIMISED} takes no weights; load them into a network first, then optimise that.")
 
 
 def build_network(config: NetworkConfig) -> Network:

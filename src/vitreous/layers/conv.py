@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -25,6 +27,8 @@ class ConvNorm(nn.Module):
 
     Every batch norm that follows a convolution in this house lies in here, so that ``fold`` finds it.
     """
+
+    followed: ClassVar = (("conv", "norm", "act"),)
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 class Mlp(nn.Module):
     """Widen, activation (unless told otherwise GELU, the exact one, with erf), narrow."""
+
+    followed: ClassVar = (("fc1", "activation"),)
 
     def __init__(self, dim: int, hidden: int, activation: Callable[[Tensor], Tensor] = F.gelu) -> None:
         super().__init__()

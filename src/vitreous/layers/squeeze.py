@@ -6,6 +6,7 @@ Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3, equations 2 to 4.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -15,6 +16,8 @@ class SqueezeExcite(nn.Module):
 
     The paper's gate is the sigmoid (EfficientNet too); MobileNetV3 has ``nn.Hardsigmoid``.
     """
+
+    followed: ClassVar = (("reduce", "act"), ("expand", "gate"))
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ accepted: zeros fill up begun cells at the right and at the bottom, where the au
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +72,8 @@ class Block(nn.Module):
     each cell.
     """
 
+    followed: ClassVar = (("mlp.fc2", "scale"),)
+
     def __init__(self, width: int, layer_scale: float | None, drop_path: float) -> None:
         super().__init__()
         self.conv_dw = nn.Conv2d(width, width, 7, padding=3, groups=width)
@@ -85,8 +88,8 @@ class Block(nn.Module):
         y = self.norm(y.permute(0, 2, 3, 1))  # (b, h, w, d), which is how channels last lies in memory
         y = self.mlp(y)
         y = self.scale(y)
-        y = y.permute(0, 3, 1, 2)
-        return x + self.drop_path(y)
+        x = x + self.drop_path(y.permute(0, 3, 1, 2))
+        return x
 
 
 class Stage(nn.Module):

@@ -16,7 +16,7 @@ resampled.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,8 @@ class ViTConfig:
 
 class Block(nn.Module):
     """Pre-norm encoder block: x + attention(norm(x)), then x + mlp(norm(x)) (the paper's equations 2 and 3)."""
+
+    followed: ClassVar = (("attn.proj", "ls1"), ("mlp.fc2", "ls2"))
 
     def __init__(self, config: ViTConfig, drop_path: float) -> None:
         super().__init__()
