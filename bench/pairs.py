@@ -16,6 +16,7 @@ from unittest.mock import patch
 import peers  # noqa: F401 - before timm and torchvision
 import timm
 import torch
+import torch.nn.functional as F
 import torchvision
 import transformers
 from torch import Tensor, nn
@@ -67,6 +68,16 @@ def ask_timm(peer: nn.Module, x: Tensor) -> Answer:
     return Answer(peer.forward_head(last), tuple(maps), pooled if pooled.ndim == 2 else None)
 
 
+def ask_timm_mobilevitv2(peer: nn.Module, x: Tensor) -> Answer:
+    """The same, with the maps that it stretches to even sides brought back to their strides, as ours are."""
+    answer = ask_timm(peer, x)
+    strides = [2 ** (i + 1) for i in range(len(answer.maps))]
+    sizes = [[-(-side // stride) for side in x.shape[-2:]] for stride in strides]
+    resized = zip(answer.maps, sizes, strict=True)
+    maps = tuple(F.interpolate(m, size, mode="bilinear", align_corners=True) for m, size in resized)
+    return answer._replace(maps=maps)
+
+
 def ask_timm_efficientvit(peer: nn.Module, x: Tensor) -> Answer:
     """The same, without its rounding to float32 where everything else is float64."""
     rounds = Tensor.float
@@ -82,6 +93,7 @@ def ask_timm_efficientvit_ms(peer: nn.Module, x: Tensor) -> Answer:
 
 # family: how to ask, where what timm calls a map or pooled is not what ours is
 TIMM_ASK: dict[str, Callable[[nn.Module, Tensor], Answer]] = {
+    "mobilevitv2": ask_timm_mobilevitv2,
     "efficientvit": ask_timm_efficientvit,
     "efficientvit_ms": ask_timm_efficientvit_ms,
 }
@@ -230,7 +242,25 @@ def plane(tokens: Tensor, image: Tensor, patch: int) -> Tensor:
 
 
 def pairs(full: bool = False) -> Iterator[Pair]:
+def ask_transformers_mobilevit(peer: nn.Module, x: Tensor) -> Answer:
+    out = peer.mobilevit(x.flip(1), output_hidden_states=True)  # its weights see BGR
+    maps = (*out.hidden_states, out.last_hidden_state)
+    return Answer(peer.classifier(out.pooler_output), maps, out.pooler_output)
+
+
+def ask_transformers_mobilevitv2(peer: nn.Module, x: Tensor) -> Answer:
+    out = peer.mobilevitv2(x, output_hidden_states=True)
+    return Answer(peer.classifier(out.pooler_output), out.hidden_states, out.pooler_output)
+
+
     """Every comparison."""
     yield from timm_pairs(full)
     yield from torchvision_pairs()
     yield from transformers_pairs()
+    # without dropout, which training mode would draw
+    still = {"num_labels": CLASSES, "hidden_dropout_prob": 0.0}
+    mobilevit = lambda: hf.MobileViTForImageClassification(hf.MobileViTConfig(**still))  # noqa: E731
+    yield Pair("transformers", "mobilevit_s", mobilevit, ask_transformers_mobilevit, ((256, 256), (192, 288)))
+    # of this one only sizes with whole patches: it leaves out the last row and column of an odd map
+    mobilevitv2 = lambda: hf.MobileViTV2ForImageClassification(hf.MobileViTV2Config(num_labels=CLASSES))  # noqa: E731
+    yield Pair("transformers", "mobilevitv2_100", mobilevitv2, ask_transformers_mobilevitv2, ((256, 256), (192, 320)))

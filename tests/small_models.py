@@ -36,6 +36,15 @@ def efficientnet(row: Row) -> tuple[int, Options]:
     return 64, {"wider": 0.25, "deeper": 0.5}
 
 
+def mobilevit(row: Row) -> tuple[int, Options]:
+    widths = tuple(width // 4 for width in row.options["widths"])
+    return 64, {"stem": 4, "widths": widths, "dims": (8, 8, 16), "layers": (1, 2, 1), "head": 32}
+
+
+def mobilevitv2(row: Row) -> tuple[int, Options]:
+    return 64, {"multiplier": 0.125, "layers": (1, 2, 1)}
+
+
 def efficientvit(row: Row) -> tuple[int, Options]:
     return 64, {"widths": (8, 8, 16, 16, 24), "depths": (1, 2, 1, 1, 1), "head_dim": 8, "head": (32, 40)}
 
@@ -44,7 +53,18 @@ def efficientvit_ms(row: Row) -> tuple[int, Options]:
     return 128, {"widths": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 3, 2), "key": 4}
 
 
-SMALL = {"efficientvit": efficientvit, "efficientvit_ms": efficientvit_ms, "vit": vit, "cct": cct, "resnet": resnet, "mobilenet": mobilenet, "efficientnet": efficientnet, "convnext": convnext}
+SMALL = {
+    "efficientvit": efficientvit,
+    "efficientvit_ms": efficientvit_ms,
+    "mobilevit": mobilevit,
+    "mobilevitv2": mobilevitv2,
+    "vit": vit,
+    "cct": cct,
+    "resnet": resnet,
+    "mobilenet": mobilenet,
+    "efficientnet": efficientnet,
+    "convnext": convnext,
+}
 
 
 def small(row: Row) -> tuple[int, Options]:

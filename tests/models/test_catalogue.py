@@ -54,6 +54,17 @@ PUBLISHED = {
     "convnext_tiny": (28_589_128, 4.456),
     "convnext_small": (50_223_688, 8.684),
     "convnext_base": (88_591_464, 15.355),
+    # without the norms, which timm's published figures count; test_mobilevit.py has those
+    "mobilevit_xxs": (1_272_024, 0.407),
+    "mobilevit_xs": (2_317_848, 1.026),
+    "mobilevit_s": (5_578_632, 2.001),
+    "mobilevitv2_050": (1_370_593, 0.466),
+    "mobilevitv2_075": (2_866_009, 1.030),
+    "mobilevitv2_100": (4_901_841, 1.814),
+    "mobilevitv2_125": (7_478_089, 2.819),
+    "mobilevitv2_150": (10_594_753, 4.046),
+    "mobilevitv2_175": (14_251_833, 5.492),
+    "mobilevitv2_200": (18_449_329, 7.160),
     # torchvision's notes on its weights; b2 to b4 are in test_efficientnet.py, at the sizes of those notes
     "mobilenetv3_large_100": (5_483_032, 0.217),
     "mobilenetv3_small_100": (2_542_856, 0.057),

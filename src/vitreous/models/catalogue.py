@@ -26,6 +26,8 @@ FAMILIES = {
     "resnet": ("vitreous.models.resnet", "ResNet", "ResNetConfig"),
     "efficientvit": ("vitreous.models.efficientvit", "EfficientViT", "EfficientViTConfig"),
     "efficientvit_ms": ("vitreous.models.efficientvit_ms", "EfficientViTMS", "EfficientViTMSConfig"),
+    "mobilevit": ("vitreous.models.mobilevit", "MobileViT", "MobileViTConfig"),
+    "mobilevitv2": ("vitreous.models.mobilevitv2", "MobileViTv2", "MobileViTv2Config"),
     "mobilenet": ("vitreous.models.mobilenet", "MobileNetV3", "MobileNetV3Config"),
     "efficientnet": ("vitreous.models.efficientnet", "EfficientNet", "EfficientNetConfig"),
     "convnext": ("vitreous.models.convnext", "ConvNeXt", "ConvNeXtConfig"),
@@ -47,6 +49,9 @@ _CCT4 = {**_CCT2, "depth": 4}
 _CCT6 = {"width": 256, "depth": 6, "heads": 4, "mlp_ratio": 2.0}
 _CCT7 = {**_CCT6, "depth": 7}
 _CCT14 = {"width": 384, "depth": 14, "heads": 6, "mlp_ratio": 3.0}
+_MOBILEVIT_XXS = {"widths": (16, 24, 48, 64, 80), "dims": (64, 80, 96), "head": 320, "expansion": 2}
+_MOBILEVIT_XS = {"widths": (32, 48, 64, 80, 96), "dims": (96, 120, 144), "head": 384}
+_MOBILEVIT_S = {"widths": (32, 64, 96, 128, 160), "dims": (144, 192, 240), "head": 640}
 _EFFICIENTVIT_B0 = {"widths": (8, 16, 32, 64, 128), "depths": (1, 2, 2, 2, 2), "head_dim": 16, "head": (1024, 1280)}
 _EFFICIENTVIT_B1 = {"widths": (16, 32, 64, 128, 256), "depths": (1, 2, 3, 3, 4), "head_dim": 16, "head": (1536, 1600)}
 _EFFICIENTVIT_B2 = {"widths": (24, 48, 96, 192, 384), "depths": (1, 3, 4, 4, 6), "head_dim": 32, "head": (2304, 2560)}
@@ -139,6 +144,18 @@ CATALOGUE: dict[str, Row] = {
     "resnet32_cifar": Row("resnet", 32, {**_CIFAR, "depths": (5, 5, 5)}),
     "resnet44_cifar": Row("resnet", 32, {**_CIFAR, "depths": (7, 7, 7)}),
     "resnet56_cifar": Row("resnet", 32, {**_CIFAR, "depths": (9, 9, 9)}),
+    # Mehta and Rastegari 2022 (MobileViT)
+    "mobilevit_xxs": Row("mobilevit", 256, _MOBILEVIT_XXS),
+    "mobilevit_xs": Row("mobilevit", 256, _MOBILEVIT_XS),
+    "mobilevit_s": Row("mobilevit", 256, _MOBILEVIT_S),
+    # Mehta and Rastegari 2022 (separable self-attention)
+    "mobilevitv2_050": Row("mobilevitv2", 256, {"multiplier": 0.5}),
+    "mobilevitv2_075": Row("mobilevitv2", 256, {"multiplier": 0.75}),
+    "mobilevitv2_100": Row("mobilevitv2", 256, {"multiplier": 1.0}),
+    "mobilevitv2_125": Row("mobilevitv2", 256, {"multiplier": 1.25}),
+    "mobilevitv2_150": Row("mobilevitv2", 256, {"multiplier": 1.5}),
+    "mobilevitv2_175": Row("mobilevitv2", 256, {"multiplier": 1.75}),
+    "mobilevitv2_200": Row("mobilevitv2", 256, {"multiplier": 2.0}),
     # Liu et al. 2022; atto to nano are timm's
     "convnext_atto": Row("convnext", 224, {"depths": (2, 2, 6, 2), "widths": (40, 80, 160, 320)}),
     "convnext_femto": Row("convnext", 224, {"depths": (2, 2, 6, 2), "widths": (48, 96, 192, 384)}),

@@ -33,6 +33,8 @@ TABLES = (
     "efficientvit",
     "efficientvit_ms",
     "mobilenet",
+    "mobilevit",
+    "mobilevitv2",
     "resnet",
     "vit",
 )

@@ -1,0 +1,95 @@
+"""Names of MobileViT v2's tensors in timm, in Hugging Face transformers and in the authors' release.
+
+All three hold the same weights, which were trained on RGB with mean 0 and std 1: of this model the authors read
+pictures with Pillow, not with OpenCV as for the first MobileViT. The processor that Hugging Face ships with them turns
+the picture to BGR nevertheless; the weights do not ask for it, and no kernel is turned round here.
+"""
+
+from __future__ import annotations
+
+from vitreous.weights.dialect import Dialect, Rules, bricks
+
+_HF = r"(?:mobilevitv2\.)?encoder\.layer\.(\d)\."
+_HF_LAYER = _HF + r"transformer\.layer\.(\d+)\."
+_STAGE = r"backbone.stages.\1."
+_LAYER = _STAGE + r"1.transformer.\2."
+_PARTS = (("expand_1x1", "expand"), ("conv_3x3", "depthwise"), ("reduce_1x1", "project"))
+
+
+def _original(theirs: str, ours: str) -> Rules:
+    """Rules for one stage of the authors' release."""
+    block = rf"{theirs}\.1\."
+    layer, attn, ffn = block + r"global_rep\.(\d+)\.", r"pre_norm_attn\.", r"pre_norm_ffn\."
+    return (
+        *bricks(
+            r"block\.conv",
+            r"block\.norm",
+            (rf"{theirs}\.(\d+)\.block\.exp_1x1", rf"{ours}.\1.expand"),
+            (rf"{theirs}\.(\d+)\.block\.conv_3x3", rf"{ours}.\1.depthwise"),
+            (rf"{theirs}\.(\d+)\.block\.red_1x1", rf"{ours}.\1.project"),
+            (block + r"local_rep\.0", f"{ours}.1.conv_kxk"),
+            (block + r"conv_proj", f"{ours}.1.conv_proj"),
+        ),
+        (block + r"local_rep\.1\.block\.conv\.(.+)", rf"{ours}.1.conv_1x1.\1"),
+        (layer + attn + r"0\.(.+)", rf"{ours}.1.transformer.\1.norm1.\2"),
+        (layer + attn + r"1\.(qkv_proj|out_proj)\.block\.conv\.(.+)", rf"{ours}.1.transformer.\1.attn.\2.\3"),
+        (layer + ffn + r"0\.(.+)", rf"{ours}.1.transformer.\1.norm2.\2"),
+        (layer + ffn + r"1\.block\.conv\.(.+)", rf"{ours}.1.transformer.\1.mlp.fc1.\2"),
+        (layer + ffn + r"3\.block\.conv\.(.+)", rf"{ours}.1.transformer.\1.mlp.fc2.\2"),
+        (block + r"global_rep\.\d+\.(weight|bias)", rf"{ours}.1.norm.\1"),
+    )
+
+
+DIALECTS = (
+    Dialect(
+        name="timm MobileViT v2",
+        family="mobilevitv2",
+        marks=(r"stages\.\d\.1\.transformer\.0\.attn\.qkv_proj\.weight",),
+        rules=(
+            *bricks(
+                "conv",
+                "bn",
+                (r"stem", r"backbone.conv_stem"),
+                (r"(stages\.\d\.\d+)\.conv1_1x1", r"backbone.\1.expand"),
+                (r"(stages\.\d\.\d+)\.conv2_kxk", r"backbone.\1.depthwise"),
+                (r"(stages\.\d\.\d+)\.conv3_1x1", r"backbone.\1.project"),
+                (r"(stages\.\d\.1\.conv_(?:kxk|proj))", r"backbone.\1"),
+            ),
+            (r"(stages\.\d\.1\.(?:conv_1x1|transformer|norm)\..+)", r"backbone.\1"),
+            (r"head\.fc\.(.+)", r"head.fc.\1"),
+        ),
+    ),
+    Dialect(
+        name="Hugging Face MobileViT v2",
+        family="mobilevitv2",
+        marks=(_HF + r"transformer\.layer\.0\.attention\.qkv_proj\.convolution\.weight",),
+        rules=(
+            *bricks(
+                "convolution",
+                "normalization",
+                (r"(?:mobilevitv2\.)?conv_stem", r"backbone.conv_stem"),
+                *((_HF + rf"layer\.(\d+)\.{theirs}", _STAGE + rf"\2.{ours}") for theirs, ours in _PARTS),
+                *((_HF + rf"downsampling_layer\.{theirs}", _STAGE + f"0.{ours}") for theirs, ours in _PARTS),
+                (_HF + r"conv_kxk", _STAGE + "1.conv_kxk"),
+                (_HF + r"conv_projection", _STAGE + "1.conv_proj"),
+            ),
+            (_HF + r"conv_1x1\.convolution\.(.+)", _STAGE + r"1.conv_1x1.\2"),
+            (_HF_LAYER + r"layernorm_before\.(.+)", _LAYER + r"norm1.\3"),
+            (_HF_LAYER + r"layernorm_after\.(.+)", _LAYER + r"norm2.\3"),
+            (_HF_LAYER + r"attention\.(qkv_proj|out_proj)\.convolution\.(.+)", _LAYER + r"attn.\3.\4"),
+            (_HF_LAYER + r"ffn\.conv([12])\.convolution\.(.+)", _LAYER + r"mlp.fc\3.\4"),
+            (_HF + r"layernorm\.(.+)", _STAGE + r"1.norm.\2"),
+            (r"classifier\.(.+)", r"head.fc.\1"),
+        ),
+    ),
+    Dialect(
+        name="MobileViT v2",  # apple/ml-cvnets
+        family="mobilevitv2",
+        marks=(r"layer_\d\.1\.global_rep\.0\.pre_norm_attn\.1\.qkv_proj\.block\.conv\.weight",),
+        rules=(
+            *bricks(r"block\.conv", r"block\.norm", ("conv_1", "backbone.conv_stem")),
+            *(rule for i in range(5) for rule in _original(f"layer_{i + 1}", f"backbone.stages.{i}")),
+            (r"classifier\.1\.(.+)", r"head.fc.\1"),
+        ),
+    ),
+)
