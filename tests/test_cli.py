@@ -137,7 +137,7 @@ def test_evaluation_and_models_are_tables(trained: Path, capsys: pytest.CaptureF
     assert run("eval", trained, "--quiet") == 0
     assert re.search(r"test of .*accuracy \d+\.\d%.*95 % interval", capsys.readouterr().out)
     assert run("models", "resnet18*") == 0
-    assert "11.69 M" in capsys.readouterr().out
+    assert re.search(r"resnet18 +224 +11\.69M +1\.81G +71\.50 +Apache-2\.0\n", capsys.readouterr().out)
 
 
 def test_the_doctor_prints_what_it_finds(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,10 +42,12 @@ MAY_IMPORT = {
         "data", "models", "heads", "network", "tasks", "training", "store", "config", "errors", "types", "analyse",
         "results", "predictor", "reports", "weights",
     },
-    "recipes": {"run", "config", "models", "tasks", "data", "training", "network", "errors", "duration", "store"},
+    "recipes": {
+        "run", "config", "models", "tasks", "data", "training", "network", "weights", "errors", "duration", "store",
+    },
     "estimator": {"run", "recipes", "predictor", "data", "errors"},
-    "verbs": {"run", "recipes", "predictor", "data", "models", "training", "explain", "errors"},
-    "cli": {"verbs", "errors", "data", "predictor"},
+    "verbs": {"run", "recipes", "predictor", "data", "models", "weights", "training", "explain", "errors"},
+    "cli": {"verbs", "weights", "errors", "data", "predictor"},
 }  # fmt: skip
 
 # narrower than the room: (importer, imported) pairs that are refused
@@ -56,6 +58,7 @@ REFUSED = [
     (r"training/\w+", r"vitreous\.(network|models)"),
     (r"tasks/\w+", r"vitreous\.data\.(?!views|transforms|mix|preprocess)\w+"),
     (r"models/(?!__init__|describe)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families never import each other
+    (r"cli/\w+", r"vitreous\.weights\.(?!ledger)\w+"),
     (r"weights/\w+", r"vitreous\.store\.(?!files)\w+"),  # weights of others are files, and no run
     (r"(predictor|reports/\w+)", r"vitreous\.(tasks|training|run|recipes)"),
 ]

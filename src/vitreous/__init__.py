@@ -26,10 +26,9 @@ if TYPE_CHECKING:
         VitreousError,
     )
     from vitreous.estimator import ImageClassifier
-    from vitreous.models import create
     from vitreous.predictor import Predictor
     from vitreous.results import Classes
-    from vitreous.verbs import check, evaluate, list_models, load, predict, report, resume, train
+    from vitreous.verbs import check, create, evaluate, list_models, load, predict, report, resume, trace, train
 
 __version__ = "0.1.0"
 
@@ -47,13 +46,14 @@ _HOMES = {
     "UsageError": "vitreous.errors",
     "VitreousError": "vitreous.errors",
     "check": "vitreous.verbs",
-    "create": "vitreous.models",
+    "create": "vitreous.verbs",
     "evaluate": "vitreous.verbs",
     "list_models": "vitreous.verbs",
     "load": "vitreous.verbs",
     "predict": "vitreous.verbs",
     "report": "vitreous.verbs",
     "resume": "vitreous.verbs",
+    "trace": "vitreous.verbs",
     "train": "vitreous.verbs",
 }
 
@@ -79,6 +79,7 @@ __all__ = [
     "predict",
     "report",
     "resume",
+    "trace",
     "train",
 ]
 

@@ -49,6 +49,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         size: int | None = None,
         batch: int | None = None,
         weights: str | None = None,
+        pretrained: bool | str = False,
         random_state: int = 0,
         out: str | None = None,
         verbose: bool = False,
@@ -59,6 +60,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.size = size
         self.batch = batch
         self.weights = weights
+        self.pretrained = pretrained
         self.random_state = random_state
         self.out = out
         self.verbose = verbose
@@ -87,6 +89,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             size=self.size,
             batch=self.batch,
             weights=self.weights,
+            pretrained=self.pretrained,
             seed=self.random_state,
             test=0.0,  # scikit-learn's users hold out their own test set
         )

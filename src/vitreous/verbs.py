@@ -6,17 +6,18 @@ neither torch nor any room, so that ``vitreous --help`` is quick.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from vitreous.data.check import CheckResult
     from vitreous.explain.trace import Trace
-    from vitreous.models.describe import Description
+    from vitreous.network import Network
     from vitreous.predictor import Predictor
     from vitreous.results import Classes
     from vitreous.run.review import Evaluation
+    from vitreous.weights.ledger import Listed
 
 
 def check(data: str | Path, *, out: str | Path | None = None, quiet: bool = False) -> CheckResult:
@@ -53,6 +54,7 @@ def train(
     batch: int | None = None,
     resize: Literal["crop", "letterbox", "squash"] | None = None,
     weights: str | Path | None = None,
+    pretrained: bool | str = False,
     seed: int = 0,
     workers: int = 1,
     allow_bad: float = 0.01,
@@ -89,6 +91,9 @@ def train(
     weights
         Start from these weights: a run folder, or a checkpoint file (safetensors, pt) of timm, torchvision,
         Hugging Face.
+    pretrained
+        Start from published weights of the model, fetched from the Hugging Face hub: its default ones, or those
+        with this tag; `vitreous models NAME` lists them. With --weights FILE that file is taken for them.
     seed
         Seed of everything random; the same seed on the same machine gives the same model.
     workers
@@ -122,6 +127,7 @@ def train(
             batch=batch,
             resize=resize,
             weights=None if weights is None else str(weights),
+            pretrained=pretrained,
             seed=seed,
             workers=workers,
             allow_bad=allow_bad,
@@ -208,8 +214,60 @@ def report(folder: str | Path, *, out: str | Path | None = None) -> Path:
     return review.report(folder, out)
 
 
-def list_models(pattern: str = "*") -> list[Description]:
-    """The models that can be trained, with their size and cost.
+def create(
+    model: str,
+    *,
+    classes: int | None = None,
+    pretrained: bool | str = False,
+    weights: str | Path | None = None,
+    size: int | None = None,
+    channels: int = 3,
+    drop_path: float = 0.0,
+    options: Mapping[str, Any] | None = None,
+) -> Network:
+    """A network by name: a torch module from pictures (b, c, h, w), uint8 or float in [0, 1], to logits.
+
+    What is done with published weights is logged: ``logging.getLogger("vitreous")``.
+
+    Parameters
+    ----------
+    model
+        A name of the catalogue.
+    classes
+        Outputs. Default 1000; with published weights as many as theirs. Any other number gives a fresh classifier.
+    pretrained
+        Published weights from the Hugging Face hub, and the preprocessing that goes with them: True for the model's
+        default ones, or a tag.
+    weights
+        The file of those weights, where it cannot be fetched.
+    size
+        Side of the pictures in pixels. Default: the model's own, or that of the weights; positions are resampled.
+    channels
+        Of the pictures. The kernels of published weights are summed to one channel or repeated for more.
+    drop_path
+        Rate of stochastic depth.
+    options
+        Further fields of the family's config.
+
+    Raises:
+        UsageError: an unknown model, tag or option, or values that contradict each other.
+        Unreachable: the weights are not here and cannot be fetched.
+        DamagedFile: the weights are not what was published.
+    """
+    from vitreous.errors import UsageError
+    from vitreous.weights import pretrained as published
+
+    more: dict[str, Any] = {"size": size, "channels": channels, "drop_path": drop_path, "options": options}
+    if not pretrained:
+        if weights is not None:
+            raise UsageError("Say which published weights the file holds: pretrained=True or a tag.")
+        return published.fresh(model, classes=1000 if classes is None else classes, **more)
+    tag = pretrained if isinstance(pretrained, str) else None
+    return published.create(model, tag=tag, file=weights, classes=classes, **more)
+
+
+def list_models(pattern: str = "*") -> list[Listed]:
+    """The models that can be trained, with their cost and the weights published for them.
 
     Parameters
     ----------
@@ -217,12 +275,12 @@ def list_models(pattern: str = "*") -> list[Description]:
         Part of a name, or a pattern such as 'vit_*'.
     """
     from vitreous import models
-    from vitreous.models.describe import describe
+    from vitreous.weights.ledger import listed
 
     found = models.names(pattern) or models.names(f"*{pattern}*")
     if not found:
         models.find(pattern)  # raises, with the nearest names
-    return [describe(name) for name in found]
+    return [listed(name) for name in found]
 
 
 def load(folder: str | Path) -> Predictor:

@@ -107,6 +107,19 @@ def trace(
     return traced.traced(found, operations=operations)
 
 
+def models(pattern: str = "*", *, json: bool = False) -> int:
+    """List the models that can be trained, with their cost and the weights published for them.
+
+    Parameters
+    ----------
+    pattern
+        Part of a name, or a pattern such as 'vit_*'. A single model is shown with all its weights.
+    json
+        One JSON object a line.
+    """
+    return show.models(verbs.list_models(pattern), form="json" if json else "table")
+
+
 def _torch_free(verb: Callable[..., Any]) -> Callable[..., Any]:
     """``verb`` without its return annotation, which names a type in a room that would load torch to be resolved."""
 
@@ -124,7 +137,7 @@ app.command(_torch_free(verbs.resume))
 app.command(_torch_free(verbs.evaluate), name=["eval", "evaluate"])
 app.command(predict)
 app.command(_torch_free(verbs.report))
-app.command(_torch_free(verbs.list_models), name="models")
+app.command(models)
 app.command(trace)
 
 

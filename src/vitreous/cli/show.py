@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitreous.errors import BadData
+from vitreous.weights.ledger import RESTRICTED, repository
 
 if TYPE_CHECKING:
     from vitreous.data.check import CheckResult
-    from vitreous.models.describe import Description
     from vitreous.predictor import Picture, Predictor
     from vitreous.results import Classes
     from vitreous.run.review import Evaluation
+    from vitreous.weights.ledger import Listed, Weights
 
 NAME_WIDTH = 44
 _SEVERITY = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -34,8 +36,6 @@ def result(value: Any) -> int:
     if isinstance(value, Path):
         _console().print(str(value), soft_wrap=True, markup=False)
         return 0
-    if isinstance(value, list):
-        return models(value)
     showers: dict[str, Callable[[Any], int]] = {"CheckResult": checked, "Predictor": trained, "Evaluation": evaluated}
     shower = showers.get(type(value).__name__)
     return shower(value) if shower else 0
@@ -180,15 +180,63 @@ def _table(found: Iterable[Classes], top: int) -> None:
 # ---------------------------------------------------------------- models
 
 
-def models(rows: list[Description]) -> int:
-    """The catalogue as a table."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("model", "size", "parameters", "MACs"):
-        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
+def models(rows: list[Listed], *, form: str) -> int:
+    """The catalogue, a line as soon as it is known: each model with its default weights, a single one with all."""
+    if form == "json":
+        for row in rows:
+            sys.stdout.write(json.dumps(_model_values(row)) + "\n")
+        return 0
+    console = _console()
+    width = max(len(row.name) for row in rows)
+    console.print(f"{'model':<{width}}   px  params    MACs       top-1  licence", style="bold", soft_wrap=True)
     for row in rows:
-        table.add_row(row.name, f"{row.size} px", f"{row.params / 1e6:.2f} M", f"{row.macs / 1e9:.2f} G")
-    _console().print(table)
+        numbers = f"{row.size:>3}  {_short(row.cost.params / 1e6):>5}M  {_short(row.cost.macs / 1e9):>5}G"
+        default = f"{_accuracy(row.weights[0], row.size):>10}  {row.weights[0].licence}" if row.weights else ""
+        console.print(f"{row.name:<{width}}  {numbers}  {default}".rstrip(), markup=False, soft_wrap=True)
+    if len(rows) == 1 and rows[0].weights:
+        console.print()
+        console.print(_tags(rows[0]))
+    elif any(row.weights for row in rows):
+        console.print()
+        console.print("top-1: per cent on ImageNet-1k (@ px, if others) of the weights --pretrained takes", style="dim")
+        shown = {row.weights[0].licence for row in rows if row.weights}
+        for licence in sorted(shown & RESTRICTED.keys()):
+            console.print(f"{licence}: {RESTRICTED[licence]}", style="dim")
     return 0
+
+
+def _tags(row: Listed) -> Table:
+    """All weights of one model."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("--pretrained", "top-1", "classes", "licence", "note"):
+        right = column in ("top-1", "classes")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column != "note")
+    for weights in row.weights:
+        note = "; ".join(filter(None, (RESTRICTED.get(weights.licence), weights.note)))
+        accuracy = _accuracy(weights, row.size)
+        table.add_row(weights.tag, accuracy, str(weights.classes or "-"), weights.licence, escape(note))
+    return table
+
+
+def _accuracy(weights: Weights, size: int) -> str:
+    """Per cent, with the size of the pictures where that is not the model's."""
+    if weights.top1 is None:
+        return "-"
+    return f"{weights.top1:.2f}" + (f" @{weights.size}" if weights.size != size else "")
+
+
+def _short(number: float) -> str:
+    """Five characters at most."""
+    texts = (f"{number:.{digits}f}" for digits in (2, 1, 0))
+    return next((text for text in texts if len(text) <= 5), f"{number:.0e}")
+
+
+def _model_values(row: Listed) -> dict[str, Any]:
+    weights = [{"repository": repository(row.name, w), **asdict(w)} for w in row.weights]
+    for values in weights:
+        values["mean"], values["std"] = values.pop("normalisation")
+    cost = {"parameters": row.cost.params, "macs": row.cost.macs}
+    return {"name": row.name, "size": row.size, **cost, "weights": weights}
 
 
 def _console() -> Console:

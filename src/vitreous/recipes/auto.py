@@ -6,7 +6,7 @@ docs/recipes.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,9 +27,12 @@ from vitreous.store.checkpoint import RunFolder
 from vitreous.tasks.classify import ClassifyConfig
 from vitreous.training.config import TrainConfig
 from vitreous.training.optim import OptimConfig
+from vitreous.weights import ledger, pretrained
+from vitreous.weights.pretrained import Published
 
 DEFAULT_BUDGET = "10m"
 MOST_EPOCHS = 300  # past this, a small data set is only learned by heart
+MOST_TUNED = 384  # pixels; larger pictures than these are not chosen without being asked for
 LOOKS = 64  # pictures that are opened to learn the usual size and shape
 
 
@@ -45,6 +48,7 @@ class Wishes:
     batch: int | None = None
     resize: Literal["crop", "letterbox", "squash"] | None = None
     weights: str | None = None
+    pretrained: bool | str = False  # the model's default published weights, or those with this tag
     seed: int = 0
     workers: int = 1
     allow_bad: float = 0.01
@@ -76,8 +80,7 @@ def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]
     source = source if source is not None else open_source(wishes.data)
     seen = glance(source)
     reasons: list[str] = []
-    if wishes.weights is not None and (Path(wishes.weights) / "card.json").exists():
-        wishes = _like(wishes, reasons)
+    wishes, constants = _begin(wishes, reasons)
     size = wishes.size or _size(wishes, seen, reasons)
     model = _model(wishes, seen, size, reasons)
     data = DataConfig(
@@ -88,7 +91,7 @@ def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]
     )
     run = Run(
         data=data,
-        network=NetworkConfig(model=model, classes=max(seen.classes, 1), size=size),
+        network=NetworkConfig(model=model, classes=max(seen.classes, 1), size=size, **constants),
         task=ClassifyConfig(augment=_augment(wishes, size, reasons), mix=MixConfig(mixup=0.0, cutmix=0.0)),
         train=_train(wishes, seen, model, reasons),
         weights=None if wishes.weights is None else _lasting(wishes.weights),
@@ -140,18 +143,54 @@ def _refuse(wishes: Wishes) -> None:
         duration.seconds(wishes.budget)
 
 
-def _like(wishes: Wishes, reasons: list[str]) -> Wishes:
-    """Model and size of the run whose weights are to be used, unless something else was asked for."""
-    assert wishes.weights is not None
+def _begin(wishes: Wishes, reasons: list[str]) -> tuple[Wishes, dict[str, Any]]:
+    """What the weights to begin with decide: model and size where they were left open, and the network's constants."""
+    published = _published(wishes)
+    if published is not None:
+        changes: dict[str, Any] = {"model": published.model, "size": wishes.size or _tuned_size(published, reasons)}
+        if wishes.weights is None or pretrained.parse(wishes.weights):
+            published, _ = published.fetch()
+            changes["weights"] = published.place
+        reasons.append(f"weights {published.repository}: licence {published.terms}")
+        return replace(wishes, **changes), {"mean": published.weights.mean, "std": published.weights.std}
+    if wishes.weights is None or not (Path(wishes.weights) / "card.json").exists():
+        return wishes, {}
     card = RunFolder.open(wishes.weights).load_card()
     theirs = from_dict(NetworkConfig, card["network"]["config"])
     reasons.append(f"model {theirs.model} at {theirs.size} px: that of {wishes.weights}")
-    changes: dict[str, Any] = {}
+    model = theirs.model if wishes.model == "auto" else wishes.model
+    return replace(wishes, model=model, size=wishes.size or theirs.size), {
+        "mean": theirs.mean,
+        "std": theirs.std,
+        "options": theirs.options if model == theirs.model else {},
+    }
+
+
+def _published(wishes: Wishes) -> Published | None:
+    """The published weights that were asked for, with --pretrained or as a place of their own."""
+    named = pretrained.parse(wishes.weights) if wishes.weights else None
+    if named is not None:
+        if wishes.pretrained or wishes.model not in ("auto", named.model):
+            raise UsageError(f"{wishes.weights} says model and weights already; leave out --model and --pretrained.")
+        return named
+    if not wishes.pretrained:
+        return None
     if wishes.model == "auto":
-        changes["model"] = theirs.model
-    if wishes.size is None:
-        changes["size"] = theirs.size
-    return Wishes(**{**wishes.__dict__, **changes})
+        raise UsageError("--pretrained needs --model NAME; `vitreous models` lists those with published weights.")
+    if wishes.weights is not None and Path(wishes.weights).is_dir():
+        raise UsageError("--pretrained goes with no weights or with the file of them, not with those of another run.")
+    tag = wishes.pretrained if isinstance(wishes.pretrained, str) else None
+    return Published(wishes.model, ledger.find(wishes.model, tag))
+
+
+def _tuned_size(published: Published, reasons: list[str]) -> int:
+    """The size the weights know, unless training at it is out of reach."""
+    size = published.weights.size if published.weights.size <= MOST_TUNED else 224
+    known = f"these weights were trained at {published.weights.size} px"
+    reasons.append(
+        f"size {size}: {known}{'' if size == published.weights.size else ', which few machines can train at'}"
+    )
+    return size
 
 
 def _size(wishes: Wishes, seen: Glance, reasons: list[str]) -> int:

@@ -32,6 +32,7 @@ from vitreous.store.checkpoint import RUN, RunFolder
 from vitreous.training.device import Device, open_device, versions
 from vitreous.training.log import Log, counting
 from vitreous.training.trainer import Fitted, Trainer
+from vitreous.weights import pretrained
 
 DATA = "data.json"  # what the data was when the run began
 
@@ -102,7 +103,8 @@ def _work(
             _refuse_other_data(folder, prepared)
         for sentence in (*reasons, *prepared.notices) if not going_on else ():
             log.say(sentence)
-        trainer = build(run, prepared, folder, device, log=log, spent=time.monotonic() - begin)
+        new = not (going_on and folder.steps())
+        trainer = build(run, prepared, folder, device, begin=new, log=log, spent=time.monotonic() - begin)
         fitted = trainer.fit(resume=going_on, previous=previous, force=force)
         if device.is_first:
             _finish(run, folder, prepared, trainer, fitted)
@@ -162,16 +164,31 @@ def _facts(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) -> dic
     return {
         "command": f"vitreous train {shlex.quote(str(folder.path / RUN))}",
         "seed": run.seed,
-        "initialisation": "scratch" if run.weights is None else f"weights of {run.weights}",
+        "initialisation": "scratch" if run.weights is None else f"weights of {_origin(run.weights)}",
         "train": {**configs.to_dict(run.train), "steps": fitted.steps, "epochs": round(epochs, 2)},
         "augmentation": configs.to_dict(run.task),
         "selection": {"step": fitted.step, "metric": "accuracy on validation", "value": fitted.score},
         "device": machine["device"],
         "machine": machine,
         "versions": versions(),
-        "licences": {"vitreous": "Apache-2.0", "these weights": "yours: trained on your pictures"},
+        "licences": _licences(run.weights),
         "notices": list(fitted.notices),
     }
+
+
+def _origin(weights: str) -> str:
+    published = pretrained.parse(weights)
+    return f"{published.repository}, SHA-256 {published.sha256}" if published else weights
+
+
+def _licences(weights: str | None) -> dict[str, str]:
+    """Of the program, of what was trained, and of what that began with."""
+    licences = {"vitreous": "Apache-2.0", "these weights": "yours: trained on your pictures"}
+    published = pretrained.parse(weights) if weights else None
+    if published:
+        licences["these weights"] += f", from weights under {published.terms}"
+        licences[published.repository] = published.terms
+    return licences
 
 
 def describe(prepared: Prepared) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from vitreous.training.config import TrainConfig
 from vitreous.training.device import Device
 from vitreous.training.log import Log
 from vitreous.training.trainer import Trainer
-from vitreous.weights import foreign
+from vitreous.weights import foreign, pretrained
 from vitreous.weights.files import read
 
 
@@ -33,7 +33,8 @@ class Run:
     """One training, complete: the same ``Run`` on the same data, machine and versions gives the same weights.
 
     Attributes:
-        weights: where the network starts from, a run folder or a checkpoint file; None from scratch.
+        weights: where the network starts from: a run folder, a checkpoint file, or published weights as
+            ``hub:NAME.TAG@SHA256``; None from scratch.
         seed: of everything random.
         workers: threads that prepare batches; no influence on the result.
         tensorboard: also write events for TensorBoard.
@@ -59,21 +60,32 @@ class Run:
 
 
 def build(
-    run: Run, prepared: Prepared, folder: RunFolder, device: Device, *, log: Log | None = None, spent: float = 0.0
+    run: Run,
+    prepared: Prepared,
+    folder: RunFolder,
+    device: Device,
+    *,
+    begin: bool = True,
+    log: Log | None = None,
+    spent: float = 0.0,
 ) -> Trainer:
     """Wire network, task, loaders and loop together; nothing is trained yet.
 
     Args:
+        begin: load ``run.weights``; a run that goes on from a checkpoint has no use for them.
         spent: seconds of the time budget that preparing the data has used.
 
     Raises:
         UsageError: values that do not go together, or weights of another architecture.
         DamagedFile: the weights are not what was saved.
+        Unreachable: the weights are not here and cannot be fetched.
     """
     device.seed(run.seed, -1)  # the fresh weights; steps are counted from 0
     network = build_network(run.network)
-    if run.weights is not None:
-        load_weights(network, run.weights, prepared.classes)
+    if run.weights is not None and begin:
+        said = load_weights(network, run.weights, prepared.classes)
+        if log is not None:
+            log.say(said)
     task = ClassifyTask(network, run.task, run.data.preprocess, prepared.class_counts["train"])
     share: dict[str, Any] = {"seed": run.seed, "rank": device.rank, "world": device.world, "workers": run.workers}
     batch = run.train.batch
@@ -121,23 +133,29 @@ def read_run(folder: RunFolder) -> Run:
     return configs.from_dict(Run, read_json(folder.path / RUN))
 
 
-def load_weights(network: Network, place: str, classes: Sequence[str]) -> None:
-    """Start ``network`` from a run folder or a checkpoint file; the classifier comes along if the classes are the same.
+def load_weights(network: Network, place: str, classes: Sequence[str]) -> str:
+    """Start ``network`` from ``Run.weights``, and say what was done.
+
+    The classifier comes along if the classes are the same, or, where a file does not name them, as many.
 
     Raises:
         UsageError: another architecture, or no such place.
         DamagedFile: not what was saved.
+        Unreachable: it cannot be fetched.
     """
-    if not Path(place).is_dir():
-        tensors = read(place)
+    if Path(place).is_dir():
+        other = RunFolder.open(place)
+        same = tuple(other.load_card()["data"]["classes"]) == tuple(classes)
+        loaded = foreign.load(network, other.load_weights(), keep_head=same)
+    else:
+        published = pretrained.parse(place)
+        tensors = read(published.fetch()[1] if published else place)
         own = network.head.state_dict()["fc.weight"].shape
         _, theirs = foreign.translate(tensors, models.find(network.config.model).family)
         head = theirs.get("head.fc.weight")
-        foreign.load(network, tensors, keep_head=head is not None and head.shape == own)
-        return
-    other = RunFolder.open(place)
-    same = tuple(other.load_card()["data"]["classes"]) == tuple(classes)
-    foreign.load(network, other.load_weights(), keep_head=same)
+        same = head is not None and head.shape == own
+        loaded = foreign.load(network, tensors, keep_head=same)
+    return f"weights: {pretrained.told(loaded, fresh=not same)}"
 
 
 def to_json(values: Any) -> bytes:

@@ -1,0 +1,240 @@
+"""A network, and a run, that begin with published weights; the hub is a server on this machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_hub
+import pytest
+import safetensors.torch
+import torch
+from fake_hub import FakeHub
+from torch import Tensor
+
+import vitreous as vt
+from vitreous.cli.main import main
+from vitreous.errors import DamagedFile, Unreachable, UsageError
+from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.run import execution
+from vitreous.weights import ledger, pretrained
+
+MODEL, TAG = "vit_tiny_patch16_224", "augreg_in21k_ft_in1k"
+SHORT = {"depth": 1}
+
+
+def original(size: int = 224, classes: int = 1000) -> Network:
+    """What the publisher trained: one block of the model, at the size and with the constants of the ledger."""
+    torch.manual_seed(1)
+    mean, std = ledger.HALF
+    config = NetworkConfig(model=MODEL, classes=classes, size=size, mean=mean, std=std, options=SHORT)
+    return build_network(config).eval()
+
+
+def as_timm(network: Network) -> bytes:
+    tensors = {
+        re.sub(r"^head\.fc", "head", key.removeprefix("backbone.")): t
+        for key, t in network.state_dict().items()
+        if key not in ("mean", "std")
+    }
+    return safetensors.torch.save(tensors)
+
+
+@pytest.fixture(scope="module")
+def published() -> tuple[Network, bytes]:
+    network = original()
+    return network, as_timm(network)
+
+
+@pytest.fixture
+def hub(published: tuple[Network, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    import huggingface_hub
+
+    with fake_hub.serving() as hub:
+        fake_hub.point_client(monkeypatch, hub.endpoint, tmp_path / "home")
+        hub.add(f"timm/{MODEL}.{TAG}", published[1])
+        yield hub
+        huggingface_hub.close_session()
+
+
+def picture(channels: int = 3, size: int = 224) -> Tensor:
+    return torch.rand(2, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@torch.inference_mode()
+def test_the_whole_network_comes_back(hub: FakeHub, published: tuple[Network, bytes]) -> None:
+    for classes, tag in ((None, True), (1000, TAG)):
+        network = vt.create(MODEL, classes=classes, pretrained=tag, options=SHORT).eval()
+        assert torch.equal(network(picture()), published[0](picture()))
+    assert hub.transfers() == [None]
+
+
+def test_another_number_of_classes_has_a_fresh_classifier(
+    hub: FakeHub, published: tuple[Network, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "vitreous"):
+        network = vt.create(MODEL, classes=37, pretrained=True, options=SHORT).eval()
+    assert f"timm/{MODEL}.{TAG}" in caplog.text and "a fresh classifier" in caplog.text
+    with torch.inference_mode():
+        assert network(picture()).shape == (2, 37)
+        ours, theirs = network.features(picture()), published[0].features(picture())
+    assert torch.equal(ours.pooled, theirs.pooled)
+
+
+@torch.inference_mode()
+def test_another_size_resamples_the_positions(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "vitreous"):
+        network = vt.create(MODEL, pretrained=True, size=112, options=SHORT).eval()
+    assert "resampled backbone.pos_embed (1, 197, 192) to (1, 50, 192)" in caplog.text
+    assert network.config.size == 112 and network(picture(size=112)).shape == (2, 1000)
+
+
+@torch.inference_mode()
+def test_grey_pictures_mean_the_same_in_one_channel_as_in_three(hub: FakeHub, published: tuple[Network, bytes]) -> None:
+    network = vt.create(MODEL, pretrained=True, channels=1, options=SHORT).eval()
+    grey = picture(channels=1)
+    assert torch.allclose(network(grey), published[0](grey.expand(-1, 3, -1, -1)), atol=1e-5)
+    assert vt.create(MODEL, pretrained=True, channels=4, options=SHORT).eval()(picture(4)).shape == (2, 1000)
+
+
+def test_constants_of_any_number_of_channels() -> None:
+    assert pretrained.normalisation(ledger.IMAGENET, 3) == ledger.IMAGENET
+    (mean,), (std,) = pretrained.normalisation(ledger.IMAGENET, 1)
+    assert mean == pytest.approx(0.449) and std == pytest.approx(0.226)
+    mean, std = pretrained.normalisation(ledger.IMAGENET, 5)
+    assert mean == (0.485, 0.456, 0.406, 0.485, 0.456) and std == (0.229, 0.224, 0.225, 0.229, 0.224)
+    with pytest.raises(UsageError, match="at least 1 channel"):
+        pretrained.normalisation(ledger.IMAGENET, 0)
+
+
+def test_without_weights_a_network_is_fresh() -> None:
+    network = vt.create("resnet20_cifar", classes=4, channels=1)
+    assert isinstance(network, Network) and network.config.size == 32 and network.mean.shape == (1, 1, 1, 1)
+    assert network.eval()(torch.rand(2, 1, 32, 32)).shape == (2, 4)
+    assert vt.create("resnet20_cifar").config.classes == 1000
+
+
+def test_a_file_brought_by_hand(hub: FakeHub, published: tuple[Network, bytes], tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(published[1])
+    network = vt.create(MODEL, pretrained=True, weights=file, options=SHORT)
+    assert network.config.mean == ledger.HALF[0] and hub.asked == []
+    with pytest.raises(UsageError, match="pretrained=True or a tag"):
+        vt.create(MODEL, weights=file)
+
+
+def test_calls_that_cannot_work_are_refused_before_any_work(hub: FakeHub) -> None:
+    for words, call in {
+        "no classifier; .*classes=N": {"model": "vit_small_patch16_224", "pretrained": "dino"},
+        "No published weights": {"model": "resnet20_cifar", "pretrained": True},
+        "has augreg_in21k_ft_in1k, augreg_in21k": {"model": MODEL, "pretrained": "best"},
+        "did you mean": {"model": "vit_tiny_patch16_22", "pretrained": True},
+        "at least 1 class": {"model": MODEL, "classes": 0},
+    }.items():
+        with pytest.raises(UsageError, match=words):
+            vt.create(**call)
+    assert hub.asked == []
+
+
+def test_weights_under_a_restricting_licence_are_announced(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UsageError, match="There is no public"):  # this hub does not have them
+        vt.create("vit_base_patch16_224", pretrained="mae", classes=2, options=SHORT)
+    assert "timm/vit_base_patch16_224.mae: CC-BY-NC-4.0 (not for commercial use)." in caplog.text
+
+
+# ---------------------------------------------------------------- runs
+
+
+def train(photos: Path, out: Path, **more: object) -> vt.Predictor:
+    settings = {"model": MODEL, "pretrained": True, "size": 32, "epochs": 0.2, "batch": 8}
+    steps = ["network.options.depth=1", "train.precision=fp32"]
+    return vt.train(photos, out=out, quiet=True, set=steps, **settings | more)
+
+
+def test_a_run_says_what_it_began_with_and_can_be_repeated(hub: FakeHub, photos: Path, tmp_path: Path) -> None:
+    digest = pretrained.parse(f"hub:{MODEL}").fetch()[0].sha256
+    run = train(photos, tmp_path / "one")
+    assert run.network.config.mean == ledger.HALF[0] and run.network.config.size == 32
+    assert run.card["initialisation"] == f"weights of timm/{MODEL}.{TAG}, SHA-256 {digest}"
+    assert run.card["licences"][f"timm/{MODEL}.{TAG}"] == "Apache-2.0"
+    values = json.loads((tmp_path / "one" / "run.json").read_text())
+    assert values["weights"] == f"hub:{MODEL}.{TAG}@{digest}"
+
+    again = vt.train(tmp_path / "one" / "run.json", out=tmp_path / "two", quiet=True)
+    assert all(torch.equal(t, again.network.state_dict()[key]) for key, t in run.network.state_dict().items())
+    assert len(hub.transfers()) == 1
+
+    on = vt.train(photos, weights=tmp_path / "one", epochs=0.2, out=tmp_path / "on", quiet=True)
+    assert on.network.config.mean == ledger.HALF[0] and on.network.config.options == SHORT
+
+    hub.repositories[f"timm/{MODEL}.{TAG}"].data += b" "
+    with pytest.raises(DamagedFile, match="another file today"):
+        vt.train(tmp_path / "one" / "run.json", out=tmp_path / "three", quiet=True)
+
+
+def test_a_stopped_run_goes_on_without_the_hub(
+    hub: FakeHub, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "_finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(photos, tmp_path / "run")
+    fake_hub.point_client(monkeypatch, "http://127.0.0.1:9", tmp_path / "another home")
+    assert vt.resume(tmp_path / "run", quiet=True).card["licences"][f"timm/{MODEL}.{TAG}"] == "Apache-2.0"
+
+
+def test_a_run_from_a_file_brought_by_hand(
+    hub: FakeHub, published: tuple[Network, bytes], photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(published[1])
+    run = train(photos, tmp_path / "run", weights=file)
+    assert run.network.config.mean == ledger.HALF[0] and hub.asked == []
+    assert run.card["initialisation"] == f"weights of {file}"
+
+
+def test_what_is_chosen_and_said(hub: FakeHub, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vitreous import recipes
+
+    run, reasons = recipes.choose(recipes.Wishes(data=str(photos), model=MODEL, pretrained=True))
+    assert run.network.size == run.data.preprocess.size == 224 and run.train.optim.name == "adamw"
+    assert "size 224: these weights were trained at 224 px" in reasons
+    assert f"weights timm/{MODEL}.{TAG}: licence Apache-2.0" in reasons
+    place = f"hub:{MODEL}.{TAG}"
+    same, _ = recipes.choose(recipes.Wishes(data=str(photos), weights=place))
+    assert same == run
+    for words, wishes in {
+        "--pretrained needs --model NAME": {"pretrained": True},
+        "leave out --model": {"weights": place, "model": "resnet18"},
+        "leave out --model and --pretrained": {"weights": place, "pretrained": True},
+        "not with those of another run": {"weights": str(tmp_path), "model": MODEL, "pretrained": True},
+    }.items():
+        with pytest.raises(UsageError, match=words):
+            recipes.choose(recipes.Wishes(data=str(photos), **wishes))
+
+
+def test_the_command_line(
+    hub: FakeHub,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(*more: str) -> int:
+        return main(["train", str(photos), "--model", MODEL, "--out", str(tmp_path / "run"), "--size", "32", *more])
+
+    monkeypatch.chdir(tmp_path)
+    assert run("--pretrained", "best") == UsageError.exit_code
+    fake_hub.point_client(monkeypatch, "http://127.0.0.1:9", tmp_path / "home")
+    assert run("--pretrained") == Unreachable.exit_code
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"http://127.0.0.1:9/timm/{MODEL}.{TAG}/resolve/main/model.safetensors on another machine" in said
+    assert not (tmp_path / "run").exists()
+    fake_hub.point_client(monkeypatch, hub.endpoint, tmp_path / "home")
+    few = ["--epochs", "0.2", "--batch", "8", "--set", "network.options.depth=1"]
+    assert run("--pretrained", TAG, *few) == 0
+    said = capsys.readouterr()
+    assert "a fresh classifier" in said.err and "licence Apache-2.0" in said.err
