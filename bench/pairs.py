@@ -50,12 +50,12 @@ class Pair(NamedTuple):
 # ---------------------------------------------------------------- timm
 
 # family: what timm's constructor needs to be told so that other sizes work
-TIMM_OPTIONS: dict[str, dict[str, object]] = {"vit": {"dynamic_img_size": True}}
+TIMM_OPTIONS: dict[str, dict[str, object]] = {"vit": {"dynamic_img_size": True, "dynamic_img_pad": True}}
 # family: a second size, where timm cannot take any; None where it has none that means the same
-SECOND: dict[str, tuple[int, int] | None] = {"efficientvit_ms": None, "vit": (160, 256)}
+SECOND: dict[str, tuple[int, int] | None] = {"vit": (150, 250), "efficientvit_ms": None}
 # family: the same few blocks in both, for the models too large to compare whole every time
 SHALLOW: dict[str, tuple[dict[str, object], dict[str, object]]] = {"vit": ({"depth": 2}, {"depth": 2})}
-LARGE = ("*_large_*", "*_huge_*", "*_giant_*")
+LARGE = ("*_large_*", "*_huge_*", "*_giant_*", "*_gigantic_*")
 
 
 def ask_timm(peer: nn.Module, x: Tensor) -> Answer:
@@ -115,6 +115,7 @@ def timm_pairs(full: bool) -> Iterator[Pair]:
     variants: list[tuple[str, dict[str, object], dict[str, object]]] = [
         ("vit_tiny_patch16_224", {"init_values": 0.1}, {"layer_scale": 0.1}),
         ("vit_tiny_patch16_224", {"class_token": False, "global_pool": "avg", "fc_norm": False}, {"pool": "avg"}),
+        ("vit_tiny_patch16_224", {"global_pool": "avg"}, {"pool": "mae"}),
     ]
     for name, theirs, ours in variants:
         family = find(name).family
@@ -197,6 +198,40 @@ def ask_transformers_vit(peer: nn.Module, x: Tensor) -> Answer:
     return Answer(peer.classifier(tokens[:, 0]), maps, tokens[:, 0])
 
 
+def ask_transformers_deit(peer: nn.Module, x: Tensor) -> Answer:
+    tokens = peer.deit(x).last_hidden_state
+    maps = (plane(tokens[:, 2:], x, peer.config.patch_size),)
+    return Answer(peer(x).logits, maps, tokens[:, :2].flatten(1))
+
+
+def ask_transformers_dinov2(peer: nn.Module, x: Tensor) -> Answer:
+    tokens = peer.base_model(x).last_hidden_state
+    patches = tokens[:, 1 + getattr(peer.config, "num_register_tokens", 0) :]
+    pooled = torch.cat([tokens[:, 0], patches.mean(1)], dim=1)
+    return Answer(peer(x).logits, (plane(patches, x, peer.config.patch_size),), pooled)
+
+
+def build_dinov2(registers: bool, options: Mapping[str, object]) -> nn.Module:
+    """transformers' DINOv2 for pictures of 70 pixels."""
+    hf = transformers
+    kind = hf.Dinov2WithRegistersConfig if registers else hf.Dinov2Config
+    config = kind(**options, image_size=70, patch_size=14, layer_norm_eps=1e-6, num_labels=CLASSES)
+    if not registers:
+        return hf.Dinov2ForImageClassification(config)
+    peer = hf.Dinov2WithRegistersForImageClassification(config)
+    # translated, the class token is the sum of token and position: to be exact, and its gradient to be counted once
+    embeddings = peer.dinov2_with_registers.embeddings
+
+    def coarsen(*_: object) -> None:
+        for p in (embeddings.cls_token, embeddings.position_embeddings):
+            p.data.mul_(4096).round_().div_(4096)
+
+    embeddings.register_forward_pre_hook(coarsen)
+    first = torch.arange(5 * 5 + 1)[None, :, None] == 0
+    embeddings.position_embeddings.register_hook(lambda g: g.masked_fill(first, 0))
+    return peer
+
+
 def ask_transformers_resnet(peer: nn.Module, x: Tensor) -> Answer:
     out = peer.resnet(x, output_hidden_states=True)
     return Answer(peer.classifier(out.pooler_output), out.hidden_states, out.pooler_output.flatten(1))
@@ -204,6 +239,17 @@ def ask_transformers_resnet(peer: nn.Module, x: Tensor) -> Answer:
 
 def ask_transformers_convnext(peer: nn.Module, x: Tensor) -> Answer:
     out = peer.convnext(x, output_hidden_states=True)
+    return Answer(peer.classifier(out.pooler_output), out.hidden_states, out.pooler_output)
+
+
+def ask_transformers_mobilevit(peer: nn.Module, x: Tensor) -> Answer:
+    out = peer.mobilevit(x.flip(1), output_hidden_states=True)  # its weights see BGR
+    maps = (*out.hidden_states, out.last_hidden_state)
+    return Answer(peer.classifier(out.pooler_output), maps, out.pooler_output)
+
+
+def ask_transformers_mobilevitv2(peer: nn.Module, x: Tensor) -> Answer:
+    out = peer.mobilevitv2(x, output_hidden_states=True)
     return Answer(peer.classifier(out.pooler_output), out.hidden_states, out.pooler_output)
 
 
@@ -220,12 +266,30 @@ def transformers_pairs() -> Iterator[Pair]:
     vit = lambda: hf.ViTForImageClassification(config)  # noqa: E731
     # one size only: transformers resamples positions with another bicubic kernel (a = -0.75, no antialiasing) than timm
     yield Pair("transformers", "vit_tiny_patch16_224", vit, ask_transformers_vit, ((224, 224),))
+    deit_config = hf.DeiTConfig(**sizes, layer_norm_eps=1e-6, num_labels=CLASSES)
+    deit = lambda: hf.DeiTForImageClassificationWithTeacher(deit_config)  # noqa: E731
+    yield Pair("transformers", "deit_tiny_distilled_patch16_224", deit, ask_transformers_deit, ((224, 224),))
+    small = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
+    giant = {"hidden_size": 1536, "num_hidden_layers": 2, "num_attention_heads": 24, "use_swiglu_ffn": True}
+    for name, sizes in (("small", small), ("giant", giant)):
+        for registers, middle in ((False, ""), (True, "reg4_")):
+            ours = {"pool": "both", "depth": sizes["num_hidden_layers"]}
+            dinov2 = partial(build_dinov2, registers, sizes)
+            model = f"vit_{name}_patch14_{middle}dinov2"
+            yield Pair("transformers", model, dinov2, ask_transformers_dinov2, ((70, 70),), ours)
     resnet = lambda: hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=CLASSES))  # noqa: E731
     yield Pair("transformers", "resnet50", resnet, ask_transformers_resnet, ((224, 224), (97, 130)))
     # with its default of 1e-12, the last norm there has another eps than everybody's, the authors' included
     convnext_config = hf.ConvNextConfig(num_labels=CLASSES, layer_norm_eps=1e-6)
     convnext = lambda: hf.ConvNextForImageClassification(convnext_config)  # noqa: E731
     yield Pair("transformers", "convnext_tiny", convnext, ask_transformers_convnext, ((224, 224), (160, 256)))
+    # without dropout, which training mode would draw
+    still = {"num_labels": CLASSES, "hidden_dropout_prob": 0.0}
+    mobilevit = lambda: hf.MobileViTForImageClassification(hf.MobileViTConfig(**still))  # noqa: E731
+    yield Pair("transformers", "mobilevit_s", mobilevit, ask_transformers_mobilevit, ((256, 256), (192, 288)))
+    # of this one only sizes with whole patches: it leaves out the last row and column of an odd map
+    mobilevitv2 = lambda: hf.MobileViTV2ForImageClassification(hf.MobileViTV2Config(num_labels=CLASSES))  # noqa: E731
+    yield Pair("transformers", "mobilevitv2_100", mobilevitv2, ask_transformers_mobilevitv2, ((256, 256), (192, 320)))
     # sizes at which its fixed padding is TensorFlow's; its stochastic depth is another one, element by element; of
     # weights as small as it draws them (0.02) nothing would be left after 16 blocks
     factors = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
@@ -242,25 +306,7 @@ def plane(tokens: Tensor, image: Tensor, patch: int) -> Tensor:
 
 
 def pairs(full: bool = False) -> Iterator[Pair]:
-def ask_transformers_mobilevit(peer: nn.Module, x: Tensor) -> Answer:
-    out = peer.mobilevit(x.flip(1), output_hidden_states=True)  # its weights see BGR
-    maps = (*out.hidden_states, out.last_hidden_state)
-    return Answer(peer.classifier(out.pooler_output), maps, out.pooler_output)
-
-
-def ask_transformers_mobilevitv2(peer: nn.Module, x: Tensor) -> Answer:
-    out = peer.mobilevitv2(x, output_hidden_states=True)
-    return Answer(peer.classifier(out.pooler_output), out.hidden_states, out.pooler_output)
-
-
     """Every comparison."""
     yield from timm_pairs(full)
     yield from torchvision_pairs()
     yield from transformers_pairs()
-    # without dropout, which training mode would draw
-    still = {"num_labels": CLASSES, "hidden_dropout_prob": 0.0}
-    mobilevit = lambda: hf.MobileViTForImageClassification(hf.MobileViTConfig(**still))  # noqa: E731
-    yield Pair("transformers", "mobilevit_s", mobilevit, ask_transformers_mobilevit, ((256, 256), (192, 288)))
-    # of this one only sizes with whole patches: it leaves out the last row and column of an odd map
-    mobilevitv2 = lambda: hf.MobileViTV2ForImageClassification(hf.MobileViTV2Config(num_labels=CLASSES))  # noqa: E731
-    yield Pair("transformers", "mobilevitv2_100", mobilevitv2, ask_transformers_mobilevitv2, ((256, 256), (192, 320)))
