@@ -15,6 +15,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -98,19 +99,23 @@ def relu_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class LeanResidual(nn.Module):
     """The inverted residual with a single norm, at its end; the convolutions before it have a bias instead."""
 
+    followed: ClassVar = (("expand", "act1"), ("depthwise", "act2"))
+
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, drop_path: float) -> None:
         super().__init__()
         hidden = inputs * expansion
         self.expand = nn.Conv2d(inputs, hidden, 1)
+        self.act1 = nn.Hardswish(inplace=True)
         self.depthwise = nn.Conv2d(hidden, hidden, 3, stride, padding=1, groups=hidden)
+        self.act2 = nn.Hardswish(inplace=True)
         self.project = ConvNorm(hidden, outputs, 1)
         self.residual = stride == 1
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, d, h / stride, w / stride)"""
-        y: Tensor = F.hardswish(self.expand(x), inplace=True)  # (b, hidden, h, w)
-        y = F.hardswish(self.depthwise(y), inplace=True)  # (b, hidden, h / stride, w / stride)
+        y: Tensor = self.act1(self.expand(x))  # (b, hidden, h, w)
+        y = self.act2(self.depthwise(y))  # (b, hidden, h / stride, w / stride)
         y = self.project(y)
         if self.residual:
             y = self.drop_path(y).add_(x)
