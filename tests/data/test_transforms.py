@@ -141,6 +141,64 @@ def test_crops_keep_the_configured_area_and_shape() -> None:
     assert min(b.top for b in boxes) < 5 and max(b.left + b.width for b in boxes) > 295
 
 
+@pytest.mark.parametrize("policy", ["letterbox", "squash"])
+@pytest.mark.parametrize("upright", [False, True])
+def test_crops_of_an_elongated_picture_see_all_of_it_where_the_policy_does(policy: str, upright: bool) -> None:
+    shape = (256, 64) if upright else (64, 256)
+    line = torch.arange(256).view(-1, 1) if upright else torch.arange(256)
+    place = line.expand(shape).to(torch.uint8)  # each pixel says how far along the longer side it lies
+    samples = [Sample(place[None].repeat(3, 1, 1), 0, i, place // 4) for i in range(200)]
+    rules = Preprocess(size=56, store=64, policy=policy, fill=0)
+    batch = Augment(AugmentConfig(flip=0.0), rules)(samples, generators(200))
+    assert batch.mask is not None
+    seen = batch.mask[batch.mask != IGNORE].unique()
+    assert seen.tolist() == list(range(64)), "every stretch of four pixels is in some crop"
+    content = batch.mask != IGNORE
+    far = (batch.image[:, 0].long() // 4 - batch.mask).abs()[content]
+    assert (far <= 2).float().mean() > 0.9, "the mask is cut where the picture is"
+
+
+@pytest.mark.parametrize("policy", ["letterbox", "squash"])
+def test_what_lies_at_the_end_of_an_elongated_picture_is_learned(policy: str) -> None:
+    """4:1 pictures whose class is the colour of a square at their left end: trained on crops, tested as declared."""
+    g = torch.Generator().manual_seed(0)
+    pictures = torch.randint(60, 200, (160, 1, 24, 96), dtype=torch.uint8, generator=g).repeat(1, 3, 1, 1)
+    label = torch.arange(160) % 2
+    for i in range(160):
+        pictures[i, :, 6:18, 2:14] = torch.tensor([[230, 20, 20], [20, 20, 230]][i % 2])[:, None, None]
+    samples = [Sample(picture, int(k), i) for i, (picture, k) in enumerate(zip(pictures, label, strict=True))]
+    rules = Preprocess(size=32, store=36, policy=policy)
+    augment, shown = Augment(AugmentConfig(), rules), Evaluate(rules)(samples, generators(160)).image
+    torch.manual_seed(0)
+    conv = [torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten()]
+    network = torch.nn.Sequential(*conv, torch.nn.Linear(8, 2))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.02)
+    for epoch in range(6):
+        views = augment(samples[:120], generators(120, epoch)).image
+        for part in torch.arange(120).chunk(4):
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(network(views[part] / 255), label[part]).backward()
+            optimiser.step()
+    assert (network(shown[120:] / 255).argmax(1) == label[120:]).float().mean() == 1.0
+
+
+@pytest.mark.parametrize("policy", ["letterbox", "squash"])
+def test_the_whole_crop_is_the_declared_view_of_the_stored_size(policy: str) -> None:
+    rules = Preprocess(size=48, store=48, policy=policy)
+    config = AugmentConfig(flip=0.0, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
+    samples = make_samples(6, masks=True)
+    declared, whole = Evaluate(rules)(samples, generators(6)), Augment(config, rules)(samples, generators(6))
+    assert torch.equal(declared.image, whole.image) and torch.equal(declared.mask, whole.mask)
+
+
+def test_the_crop_policy_cuts_the_stored_pixels_themselves() -> None:
+    samples, config = make_samples(6, masks=True), AugmentConfig(flip=0.0)
+    batch = Augment(config, SMALL)(samples, generators(6))
+    for i, (sample, rng) in enumerate(zip(samples, generators(6), strict=True)):
+        box = random_box(*sample.image.shape[-2:], config, rng)
+        assert torch.equal(batch.image[i], resize(box.of(sample.image), 48))
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 1000), (1000, 1), (2, 3), (5, 400)])
 def test_extreme_shapes_still_give_a_crop(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)

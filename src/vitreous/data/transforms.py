@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
@@ -91,14 +91,17 @@ class AugmentConfig:
 class Augment(Transform):
     """Random crop, mirror image, a policy of operations, and erasing, in this order.
 
-    The random crop takes the place of the declared step from stored pixels to the square; padding and exposed
-    corners take the declared ``fill``. Masks follow every movement by nearest neighbour. Where a mask's pixel shows
+    The random crop takes the place of the declared step from stored pixels to the square. Where that step shows a
+    picture whole (``letterbox``, ``squash``), the crop is cut from what it makes of the picture, at the stored size:
+    out of an elongated picture itself only its middle could be cut. Padding and exposed corners take the declared
+    ``fill``. Masks follow every movement by nearest neighbour. Where a mask's pixel shows
     nothing of the picture (padding, exposed corners, erased rectangles) it becomes ``IGNORE``.
     """
 
     def __init__(self, config: AugmentConfig, preprocess: Preprocess) -> None:
         self.config = config
         self.preprocess = preprocess
+        self._whole = replace(preprocess, size=max(preprocess.size, preprocess.store))
         self._policy = _policy(config, preprocess.size)
 
     def __call__(self, samples: Sequence[Sample], rng: Sequence[np.random.Generator]) -> Batch:
@@ -123,16 +126,21 @@ class Augment(Transform):
     def _crop(self, sample: Sample, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
         side, pad = self.preprocess.size, self.config.pad
         if pad == 0:
-            box = random_box(sample.image.shape[-2], sample.image.shape[-1], self.config, rng)
-            return resize(box.of(sample.image), side), None if sample.mask is None else _nearest(
-                box.of(sample.mask), side, side
-            )
+            image, mask = self._uncropped(sample)
+            box = random_box(image.shape[-2], image.shape[-1], self.config, rng)
+            return resize(box.of(image), side), None if mask is None else _nearest(box.of(mask), side, side)
         top, left = rng.integers(2 * pad + 1, size=2)
         box = Box(int(top), int(left), side, side)
         view = F.pad(fit(sample.image, self.preprocess), (pad,) * 4, value=self.preprocess.fill)
         if sample.mask is None:
             return box.of(view), None
         return box.of(view), box.of(F.pad(fit_mask(sample.mask, self.preprocess), (pad,) * 4, value=IGNORE))
+
+    def _uncropped(self, sample: Sample) -> tuple[Tensor, Tensor | None]:
+        """What random boxes are cut from."""
+        if self.preprocess.policy == "crop":
+            return sample.image, sample.mask
+        return fit(sample.image, self._whole), None if sample.mask is None else fit_mask(sample.mask, self._whole)
 
 
 class Box(NamedTuple):
