@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +91,8 @@ class SeparableAttention(nn.Module):
 
 class PointwiseMlp(nn.Module):
     """Widen, SiLU, narrow, on each cell alone."""
+
+    followed: ClassVar = (("fc1", "act"),)
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
