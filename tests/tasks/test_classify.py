@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import Augment, Evaluate
+from vitreous.errors import UsageError
 from vitreous.network import NetworkConfig, build_network
 from vitreous.tasks.classify import ClassifyConfig, ClassifyTask, inverse_frequency, metrics
 from vitreous.types import Batch
@@ -49,6 +50,69 @@ def test_class_weights_make_rare_classes_count_as_much() -> None:
     plain, weighted = make((90, 9, 1)), make((90, 9, 1), class_weights=True)
     assert plain.loss(given).total.item() != pytest.approx(weighted.loss(given).total.item(), rel=1e-3)
     assert "weight" not in weighted.state_dict(), "it follows from the data and is not saved"
+
+
+class Table(torch.nn.Module):
+    """Free logits for each kind of picture, which is the value of its first pixel: all that a perfect network knows."""
+
+    def __init__(self, k: int = 3) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.zeros(k, k))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.logits[image[:, 0, 0, 0].long()]
+
+
+def tabled(counts: tuple[int, ...], **options: object) -> tuple[ClassifyTask, Batch]:
+    """A task whose network is a ``Table``, and every training picture."""
+    task = make(counts, class_weights=True, **options)
+    task.network = Table(len(counts))
+    label = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    image = label[:, None, None, None].to(torch.uint8).expand(-1, 3, 1, 1)
+    return task, Batch(image, label, torch.arange(len(label)))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_best_answers_under_class_weights_are_the_right_ones(soft: bool) -> None:
+    task, given = tabled((900, 90, 10), label_smoothing=0.1)
+    if soft:
+        given = given._replace(target=F.one_hot(given.label, 3).float())
+    optimiser = torch.optim.LBFGS(task.network.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = task.loss(given).total
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    assert task.network.logits.argmax(1).tolist() == [0, 1, 2]
+    smoothed = torch.eye(3) * 0.9 + 0.1 / 3
+    assert torch.allclose(task.network.logits.softmax(1), smoothed, atol=1e-3), "nor do weights move what is answered"
+
+
+def test_the_gradient_of_two_halves_is_that_of_the_whole_under_class_weights() -> None:
+    task, given = tabled((40, 8, 2))
+    (weight,) = task.network.parameters()
+    (whole,) = torch.autograd.grad(task.loss(given).total, weight)
+    halves = [Batch(*(None if t is None else t[part] for t in given)) for part in (slice(25), slice(25, 50))]
+    parts = torch.stack([torch.autograd.grad(task.loss(half).total, weight)[0] for half in halves])
+    assert torch.allclose(parts.mean(0), whole, atol=1e-7)
+
+
+def test_a_mixed_label_weighs_what_its_parts_do() -> None:
+    task, given = tabled((6, 3, 1), label_smoothing=0.0)
+    torch.nn.init.normal_(task.network.logits)
+    target = 0.3 * F.one_hot(given.label, 3).float() + 0.7 * F.one_hot(given.label.roll(1), 3)
+    own = -(target * task.network(given.image).log_softmax(1)).sum(1)
+    wanted = (own * (target @ inverse_frequency((6, 3, 1)))).mean()
+    assert task.loss(given._replace(target=target)).total.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_smoothing_that_leaves_nothing_of_the_label_is_refused(share: float) -> None:
+    with pytest.raises(UsageError, match="label_smoothing"):
+        ClassifyConfig(label_smoothing=share)
 
 
 def test_metrics_are_those_of_scikit_learn() -> None:

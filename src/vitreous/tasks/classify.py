@@ -15,6 +15,7 @@ from torch import Tensor
 from vitreous.data.mix import MixConfig
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import Augment, AugmentConfig, Evaluate, Transform
+from vitreous.errors import UsageError
 from vitreous.network import Network
 from vitreous.tasks.task import Gather, Loss, Task
 from vitreous.types import Batch
@@ -26,10 +27,14 @@ class ClassifyConfig:
 
     Attributes:
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
-        class_weights: weigh each class by the inverse of its count, so that rare classes count as much as common ones.
+        class_weights: weigh each picture by the inverse of its class's count, so that rare classes count as much as
+            common ones. A mixed picture weighs what its parts do.
         balanced: show every class equally often instead; rare pictures return within an epoch.
         augment: how training pictures are varied.
         mix: mixup and cutmix; they happen in the loader's threads.
+
+    Raises:
+        UsageError: a value outside its range.
     """
 
     label_smoothing: float = 0.1
@@ -37,6 +42,10 @@ class ClassifyConfig:
     balanced: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     mix: MixConfig = field(default_factory=MixConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"task.label_smoothing = {self.label_smoothing} must be a share from 0 to below 1.")
 
 
 class ClassifyTask(Task):
@@ -64,7 +73,14 @@ class ClassifyTask(Task):
     def loss(self, batch: Batch) -> Loss:
         logits = self.network(batch.image).float()  # (b, k)
         target = batch.label if batch.target is None else batch.target
-        total = F.cross_entropy(logits, target, weight=self.weight, label_smoothing=self.config.label_smoothing)
+        smoothing = self.config.label_smoothing
+        if self.weight is None:
+            total = F.cross_entropy(logits, target, label_smoothing=smoothing)
+        else:
+            # torch's own weights fall on the smoothed share too, where those of rare classes outweigh the label, and
+            # its mean divides by their sum, so parts of a batch do not add up to it
+            each = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")  # (b,)
+            total = (each * (self.weight[target] if target.ndim == 1 else (target * self.weight).sum(1))).mean()
         return Loss(total, {"cross_entropy": total.detach()})
 
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
