@@ -36,6 +36,20 @@ def test_a_cnn_is_the_cells_of_its_maps() -> None:
     assert found[-1].caption == "4 x 4 cells of 32 pixels, 512 channels"
 
 
+def test_a_swin_is_windows_and_shifted_windows() -> None:
+    with torch.device("meta"):
+        patches, plain, shifted, *rest = panels(create("swin_tiny_patch4_window7_224"), 224)
+    assert patches.caption == "56 x 56 = 3136 tokens"
+    assert plain.bold == [28 * i / 224 for i in range(1, 8)] and not plain.tints
+    assert shifted.bold == [(12 + 28 * i) / 224 for i in range(8)]
+    strips = {}
+    for (left, top, right, bottom), colour in shifted.tints:
+        strips[colour] = strips.get(colour, 0) + (right - left) * (bottom - top)
+    edge, middle = 7 / 56, 49 / 56  # of a side: the two edges together are one window wide
+    assert sorted(strips.values()) == pytest.approx(sorted([edge * edge, edge * middle, edge * middle]))
+    assert [p.title.partition(":")[0] for p in rest] == ["stage 2", "stage 2", "stage 3", "stage 3", "stage 4"]
+
+
 def test_a_sheet_holds_every_panel() -> None:
     grey = torch.full((3, 64, 64), 128, dtype=torch.uint8)
     plain, lined = (read(sheet(grey, [p])) for p in (Panel("a", "b"), Panel("a", "b", bold=[0.5])))

@@ -16,14 +16,16 @@ from vitreous.data.builtin import shapes
 from vitreous.data.image import decode
 from vitreous.data.preprocess import Preprocess, fit
 from vitreous.errors import UsageError
-from vitreous.explain.render import RGB, Panel, sheet
+from vitreous.explain.render import RGB, Box, Panel, sheet
 from vitreous.layers.patch import PatchEmbed
+from vitreous.layers.window import Layout, WindowBlock, WindowStage
 from vitreous.models.backbone import Backbone
 from vitreous.store.files import write_atomic
 
 DRAWN = 448  # pixels of the picture that is drawn on
-EDGE: RGB = (66, 133, 244)
-CORNER: RGB = (52, 168, 83)
+SIDES: RGB = (66, 133, 244)
+ENDS: RGB = (251, 188, 5)
+CORNERS: RGB = (52, 168, 83)
 
 
 def draw(model: str, place: str | Path, *, size: int | None = None, image: str | Path | None = None) -> Path:
@@ -48,13 +50,54 @@ def panels(backbone: Backbone, side: int) -> Iterator[Panel]:
         count = -(-side // patches.patch)
         tokens = f"{count} x {count} = {count * count} tokens"
         yield Panel(f"patches of {patches.patch} x {patches.patch} pixels", tokens, thin=_grid(side, patches.patch))
-        if count <= 64:
+        if count <= 64 and len(backbone.strides) == 1:
             yield Panel("each becomes one token", f"{backbone.dims[0]} numbers each", apart=count)
-    if patches is None or len(backbone.strides) > 1:
-        for stage, (stride, width) in enumerate(zip(backbone.strides, backbone.dims, strict=True), 1):
+    windows = _windows(backbone, side)
+    for stage, (stride, width) in enumerate(zip(backbone.strides, backbone.dims, strict=True), 1):
+        if windows and stage - 1 in windows:
+            yield from _windowed(windows[stage - 1], stage, stride, width, side)
+        elif patches is None or len(backbone.strides) > 1:
             count = -(-side // stride)
             caption = f"{count} x {count} cells of {stride} pixels, {width} channels"
             yield Panel(f"map {stage}", caption, thin=_grid(side, stride))
+
+
+def _windows(backbone: Backbone, side: int) -> dict[int, list[Layout]]:
+    """The different ways in which each stage lays windows over its grid, by the number of the stage."""
+    stages = [m for m in backbone.modules() if isinstance(m, WindowStage)]
+    found: dict[int, list[Layout]] = {}
+    for number, stage in enumerate(stages):
+        cells = -(-side // backbone.strides[number])
+        blocks = (block for block in stage.blocks if isinstance(block, WindowBlock))
+        layouts = (Layout.of((cells, cells), block.window, block.shifted) for block in blocks)
+        found[number] = list(dict.fromkeys(layouts))
+    return found
+
+
+def _windowed(layouts: list[Layout], stage: int, stride: int, width: int, side: int) -> Iterator[Panel]:
+    """A panel for the windows of a stage, and one for its shifted windows if it has them."""
+    for layout in layouts:
+        cells, window, shift = layout.grid[0], layout.window[0], layout.shift[0]
+        thin = _grid(side, stride) if stage > 1 else ()
+        bold = _grid(side, window * stride, shift * stride)
+        if shift:
+            caption = "same tint: one rolled window, masked apart"
+            yield Panel(f"stage {stage}: shifted by {shift} cells", caption, thin, bold, _rolled(layout))
+        else:
+            made = "tokens" if stage == 1 else "cells, merged two by two"
+            caption = f"{cells} x {cells} {made}, {width} channels"
+            yield Panel(f"stage {stage}: windows of {window} x {window} cells", caption, thin, bold)
+
+
+def _rolled(layout: Layout) -> list[tuple[Box, RGB]]:
+    """The strips at opposite edges that the roll puts into one window, and the four corners."""
+    cells, window, shift = layout.grid[0], layout.window[0], layout.shift[0]
+    first, last = shift / cells, 1 - ((cells - shift) % window or window) / cells
+    across: list[tuple[Box, RGB]] = []
+    for low, high in ((0.0, first), (last, 1.0)):
+        across += [((low, first, high, last), SIDES), ((first, low, last, high), ENDS)]
+        across += [((low, a, high, b), CORNERS) for a, b in ((0.0, first), (last, 1.0))]
+    return across
 
 
 def _pixels(image: str | Path | None) -> Tensor:
