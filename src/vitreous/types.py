@@ -21,7 +21,7 @@ class Sample(NamedTuple):
 
     image: Tensor  # (3, h, w) uint8
     label: int  # class index, or UNLABELLED
-    # position in the source; the identity that randomness hangs on
+    # number in the source, by which it is named
     index: int  # type: ignore[assignment]  # tuple.index is never wanted here
     mask: Tensor | None = None  # (h, w) uint8, moves with the image
 

@@ -6,15 +6,19 @@ import io
 
 import numpy as np
 import pytest
+import torch
 
 from vitreous.config import from_dict, to_dict
 from vitreous.data.dataset import ArraySource
 from vitreous.data.image import Preprocess, decode
+from vitreous.data.loader import Loader
 from vitreous.data.prepare import DataConfig, prepare, quarantine_of
 from vitreous.data.quarantine import write_quarantine
 from vitreous.data.split import LEFT_OUT
+from vitreous.data.transforms import Augment, AugmentConfig
 from vitreous.errors import BadData, UsageError
 
+NAN, INF = float("nan"), float("inf")
 RULES = Preprocess(size=16, store=16)
 
 
@@ -40,7 +44,8 @@ def mentioned(prepared, *words):
 def test_three_sides_that_cover_everything_once(album, ready):
     prepared = ready(album(two_classes(60)))
     sides = [prepared.indices(side) for side in ("train", "val", "test")]
-    assert sorted(np.concatenate(sides).tolist()) == list(range(60)) == prepared.indices("all").tolist()
+    everything = [sorted(part.tolist()) for part in (np.concatenate(sides), prepared.indices("all"))]
+    assert everything == [list(range(60))] * 2
     assert all(len(side) for side in sides)
     assert [len(p) for p in (prepared.train, prepared.val, prepared.test)] == [len(side) for side in sides]
     for name, side in zip(("train", "val", "test"), sides, strict=True):
@@ -72,6 +77,22 @@ def test_digests_hang_on_contents_and_classes_alone(album, ready, tmp_path):
     assert ready(tmp_path / "b").digests != first.digests
     (tmp_path / "a" / "cat").rename(tmp_path / "a" / "lynx")
     assert ready(tmp_path / "a").digests["train"] != first.digests["train"]
+
+
+def test_names_and_files_that_are_left_out_change_no_batch_and_no_order(album, ready):
+    """A run that is resumed after such a change is still the same run, as the digests say."""
+    files = {**two_classes(30), "dog/copy.png": 1, "dog/again.png": 1, "cat/third.png": 1}
+    renamed = {f"{p.split('/')[0]}/{(7 * n) % 37:02d}-{p.split('/')[1]}": s for n, (p, s) in enumerate(files.items())}
+    first, second = ready(album(files, "a")), ready(album({**renamed, "cat/0.jpg": b"?"}, "b"), allow_bad=0.1)
+    assert first.digests == second.digests
+    for side in ("train", "val", "test"):
+        a, b = first.pictures(side), second.pictures(side)
+        assert all(torch.equal(a[i].image, b[i].image) and a[i].label == b[i].label for i in range(len(a)))
+    transform = Augment(AugmentConfig(), RULES)
+    one, other = (Loader(p.train, transform, batch=8, seed=3, train=True, workers=0) for p in (first, second))
+    for step in range(2 * one.steps_per_epoch):
+        a, b = one.at(step), other.at(step)
+        assert torch.equal(a.image, b.image) and torch.equal(a.label, b.label)
 
 
 def test_copies_stay_together(album, ready):
@@ -218,7 +239,9 @@ def test_settings_survive_json():
     assert from_dict(DataConfig, to_dict(config)) == config
 
 
-@pytest.mark.parametrize("fields", [{"allow_bad": -0.1}, {"allow_bad": 2.0}, {"cache_gib": -1.0}])
+@pytest.mark.parametrize(
+    "fields", [{"allow_bad": -0.1}, {"allow_bad": 2.0}, {"cache_gib": -1.0}, {"cache_gib": NAN}, {"cache_gib": INF}]
+)
 def test_settings_out_of_range_are_refused(fields):
     with pytest.raises(UsageError, match=next(iter(fields))):
         DataConfig(source="pets", **fields)

@@ -163,12 +163,16 @@ class Loader:
 
     def _prepare(self, piece: _Draw, stop: Event) -> Batch:
         samples: list[Sample] = []
-        for i in piece.order.tolist():
+        places = piece.order.tolist()
+        for i in places:
             if stop.is_set():
                 raise CancelledError
             samples.append(self.pictures[i])
-        turns = piece.turn.tolist()
-        rng = [_stream(self.seed, _SAMPLE, s.index, piece.epoch, t) for s, t in zip(samples, turns, strict=True)]
+        # by the place in the data set, as the order is: the number in the source hangs on what else lies there
+        rng = [
+            _stream(self.seed, _SAMPLE, i, piece.epoch, turn)
+            for i, turn in zip(places, piece.turn.tolist(), strict=True)
+        ]
         return self.transform(samples, rng)
 
     def _join(self, pieces: list[Batch], step: int | None) -> Batch:

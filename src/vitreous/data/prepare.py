@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -70,8 +71,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.allow_bad <= 1:
             raise UsageError(f"allow_bad = {self.allow_bad} must be a share from 0 to 1.")
-        if self.cache_gib < 0:
-            raise UsageError(f"cache_gib = {self.cache_gib} must not be negative; 0 keeps nothing.")
+        if not 0 <= self.cache_gib < 2**30:
+            raise UsageError(f"cache_gib = {self.cache_gib} must be a number of GiB, not negative; 0 keeps nothing.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +99,21 @@ class Prepared:
         return self.source.classes
 
     def indices(self, side: Side | Literal["all"]) -> NDArray[np.int64]:
-        """Numbers in the source of the pictures of one side; "all" leaves out only what cannot be used."""
+        """Numbers in the source of the pictures of one side; "all" leaves out only what cannot be used.
+
+        Their order is that of their digests: what files are called, and which others lie beside them, is of no account.
+        """
         chosen = self.split == SIDES.index(side) if side != "all" else self.survey.usable
-        return np.flatnonzero(chosen)
+        return self._by_contents[chosen[self._by_contents]]
+
+    @cached_property
+    def _by_contents(self) -> NDArray[np.int64]:
+        digests, labels = self.survey.digests, self.source.labels.tolist()
+        usable = np.flatnonzero(self.survey.usable).tolist()
+        return np.array(sorted(usable, key=lambda i: (digests[i], labels[i], i)), dtype=np.int64)
 
     def pictures(self, side: Side | Literal["all"]) -> Pictures:
-        """The pictures of one side, in the order of the source."""
+        """The pictures of one side, in the order of ``indices``."""
         return self.subset(self.indices(side))
 
     def subset(self, indices: NDArray[np.int64]) -> Pictures:
@@ -135,7 +145,7 @@ class Prepared:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Side to one SHA-256 over the contents and class names of its pictures, whatever their order and names."""
+        """Side to one SHA-256 over the contents and class names of its pictures: all that training depends on."""
         return {name: self._digest(number) for number, name in enumerate(SIDES)}
 
     def _digest(self, side: int) -> str:
