@@ -2,7 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 
-.PHONY: demo test check bench parity clean
+.PHONY: demo test check bench parity parity-full clean
 
 demo: $(VENV)/installed            ## train on the embedded digits, predict, write a report
 	VENV=$(VENV) scripts/demo
@@ -16,8 +16,11 @@ check: $(VENV)/installed-dev       ## lint, format, types
 bench: $(VENV)/installed-test      ## side-by-side measurements against peers (tens of minutes)
 	VENV=$(VENV) scripts/bench
 
-parity: $(VENV)/installed-test     ## the same numbers as timm, from timm's weights
+parity: $(VENV)/installed-test     ## the same numbers as timm, torchvision and transformers, from their weights
 	VENV=$(VENV) scripts/parity
+
+parity-full: $(VENV)/installed-test ## the same with the largest models whole (tens of minutes, 16 GB)
+	VENV=$(VENV) scripts/parity --full
 
 clean:
 	rm -rf $(VENV) .venv-peers build dist demo

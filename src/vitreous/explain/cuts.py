@@ -103,7 +103,7 @@ def _rolled(layout: Layout) -> list[tuple[Box, RGB]]:
 def _pixels(image: str | Path | None) -> Tensor:
     """The picture to draw on, a centred square: (3, h, w) uint8."""
     if image is None:
-        data = shapes(count=1, side=DRAWN, seed=3).read(0)
+        data = shapes(count=1, side=DRAWN, seed=4).read(0)
     else:
         try:
             data = Path(image).read_bytes()
