@@ -15,10 +15,22 @@ def test_read(text: str, value: float) -> None:
     assert seconds(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "20", "m", "20x", "1h30", "-5m", "0s", "five minutes", "1e3s", "nan"])
+@pytest.mark.parametrize("text", ["", "m", "20x", "1h30", "-5m", "0s", "five minutes", "1e3s", "nan", "1 0m"])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="write for example"):
         seconds(text)
+
+
+@pytest.mark.parametrize("bare", [10, 10.0, "10", " 10 "])
+def test_a_bare_number_is_refused_with_what_it_may_mean(bare: str | float) -> None:
+    with pytest.raises(UsageError, match=r"write 10s or 10m\."):
+        seconds(bare)
+
+
+@pytest.mark.parametrize("thing", [0, -5, True, float("nan")])
+def test_numbers_that_can_mean_nothing_are_refused_too(thing: float) -> None:
+    with pytest.raises(UsageError):
+        seconds(thing)
 
 
 @pytest.mark.parametrize(

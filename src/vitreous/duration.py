@@ -15,13 +15,14 @@ def seconds(text: str | float) -> float:
     Raises:
         UsageError: not a positive span of time.
     """
-    if isinstance(text, (int, float)) and not isinstance(text, bool):
-        value = float(text)
-    else:
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", str(text).lower())
-        if not parts or "".join(n + u for n, u in parts) != re.sub(r"\s", "", str(text).lower()):
-            raise UsageError(f"{text!r} is not a span of time; write for example 90s, 20m or 1h30m.")
-        value = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    said = str(text).strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", said):
+        number = f"{float(said):g}"
+        raise UsageError(f"{text!r} is a span of time without a unit; write {number}s or {number}m.")
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", said)
+    if not parts or "".join(n + u for n, u in parts) != re.sub(r"\s", "", said):
+        raise UsageError(f"{text!r} is not a span of time; write for example 90s, 20m or 1h30m.")
+    value = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if not 0 < value < 1e9:
         raise UsageError(f"A time budget must be positive, not {text!r}; write for example 20m.")
     return value
