@@ -5,9 +5,13 @@ import math
 
 import pytest
 import torch
+from small_models import distinct, small
 
 from vitreous.config import from_dict, to_dict
 from vitreous.errors import UsageError
+from vitreous.layers.conv import ConvNorm
+from vitreous.layers.norm import LayerScale
+from vitreous.models import CATALOGUE
 from vitreous.network import IMAGENET_MEAN, IMAGENET_STD, Network, NetworkConfig, build_network
 
 MODELS = ("vit_pico_patch4_32", "resnet20_cifar")
@@ -124,3 +128,84 @@ def test_config_survives_json() -> None:
 def test_contradictions_are_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         build(**change)
+
+
+def settled(name: str) -> tuple[Network, int]:
+    """The small network of a row, with weights and statistics away from their first values."""
+    size, options = small(CATALOGUE[name])
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig(model=name, classes=7, size=size, options=options)).train()
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(torch.randn_like(p) * 0.05)
+        for _ in range(3):
+            network(torch.rand(4, 3, size, size))
+    return network.eval(), size
+
+
+@pytest.mark.parametrize("name", distinct())
+def test_an_optimised_network_answers_the_same(name: str) -> None:
+    """Also for other batches and sizes than the first, and for the first again."""
+    network, size = settled(name)
+    fast = network.optimise()
+    with torch.no_grad():
+        for b, h, w in [
+            (3, size, size),
+            (1, size, size),
+            (5, 2 * size, size + 5),
+            (2, size // 2, size),
+            (3, size, size),
+        ]:
+            image = torch.randint(0, 256, (b, 3, h, w), dtype=torch.uint8)
+            expected, got = network.features(image), fast.features(image)
+            pairs = [*zip(expected.maps, got.maps, strict=True), (expected.pooled, got.pooled)]
+            for x, y in [*pairs, (network(image), fast(image))]:
+                torch.testing.assert_close(y, x, rtol=0, atol=1e-4 * x.abs().max().item())
+
+
+@pytest.mark.parametrize("name", distinct())
+def test_nothing_is_left_to_fold_or_fuse(name: str) -> None:
+    network, size = settled(name)
+    before = {key: t.clone() for key, t in network.state_dict().items()}
+    fast = network.optimise()
+    kinds = {type(module) for module in fast.modules()}
+    assert not kinds & {ConvNorm, torch.nn.Linear, torch.nn.Conv2d, LayerScale}
+    assert not any(p.requires_grad for p in fast.parameters())
+    fast(torch.rand(1, 3, size, size))
+    assert all(torch.equal(t, before[key]) for key, t in network.state_dict().items())  # the original is untouched
+    assert all(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_optimised_network_is_for_inference_alone(model: str) -> None:
+    network = build(model)
+    fast = network.optimise()
+    assert not fast.training and fast.eval() is fast and fast.optimise() is fast
+    for refused in (fast.train, fast.state_dict, lambda: fast.load_state_dict(network.state_dict())):
+        with pytest.raises(UsageError, match=r"An optimised network, .* network"):
+            refused()
+    assert not fast.training
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_optimised_network_can_be_copied_and_converted(model: str) -> None:
+    network = build(model)
+    fast = network.optimise()
+    image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = fast(image)
+        assert torch.equal(copy.deepcopy(fast)(image), expected)
+        half = fast.bfloat16()(image)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, atol=0.1, rtol=0.1)
+
+
+def test_optimising_takes_a_snapshot() -> None:
+    """Training on does not reach the copy, in any part of it."""
+    network = build()
+    fast, image = network.optimise(), torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        before = fast(image)
+        for p in network.parameters():
+            p.zero_()
+        assert torch.equal(fast(image), before)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,12 @@ class Predictor:
     def probabilities(self, image: Tensor) -> Tensor:
         """(b, 3, size, size) uint8, preprocessed -> calibrated probabilities (b, k) float32."""
         with torch.inference_mode():
-            return torch.softmax(self.network(image).float() / self.temperature, dim=1)
+            return torch.softmax(self._optimised(image).float() / self.temperature, dim=1)
+
+    @cached_property
+    def _optimised(self) -> Network:
+        """What answers; measuring a run (``run.outcome.answer``) uses the same form of it."""
+        return self.network.optimise()
 
     def _answer(self, ready: list[tuple[str, Tensor | None, str | None, tuple[str, ...]]]) -> Iterator[Classes]:
         images = [pixels for _, pixels, _, _ in ready if pixels is not None]

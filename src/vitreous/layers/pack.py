@@ -161,10 +161,10 @@ def pack(root: nn.Module) -> None:
             _join(module, names)
     done: dict[nn.Module, nn.Module] = {}
     for module in list(root.modules()):
-        for name, child in list(module.named_children()):
-            if child not in done:
-                done[child] = _alone(child)
-            setattr(module, name, done[child])
+        for name, child in list(module._modules.items()):  # named_children leaves out the second name of one part
+            if child is not None:
+                done.setdefault(child, _alone(child))
+                setattr(module, name, done[child])
 
 
 def _chains(module: nn.Module) -> Iterator[Sequence[str]]:

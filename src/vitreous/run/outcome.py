@@ -53,8 +53,8 @@ class Outcome:
 
 @torch.inference_mode()
 def answer(network: Network, pictures: Pictures, batch: int = 64) -> Answers:
-    """Logits of every picture, in the order of the side, from exactly the pixels that prediction would see."""
-    network.eval()
+    """Logits of every picture, in the order of the side, from exactly the pixels and the operations of prediction."""
+    network = network.optimise()
     device = network.mean.device
     parts = [(network(images.to(device)).float().cpu(), index) for images, index in _batches(pictures, batch)]
     logits = torch.cat([part for part, _ in parts]) if parts else torch.zeros(0, network.config.classes)
@@ -73,10 +73,11 @@ def measure(network: Network, prepared: Prepared) -> Outcome:
 
 @torch.inference_mode()
 def speed(network: Network, batch: int = 32, repeats: int = 5) -> float:
-    """Pictures a second through the forward pass alone: the median of a few batches of noise."""
+    """Pictures a second through the forward pass of prediction: the median of a few batches of noise."""
+    network = network.optimise()
     image = torch.randint(0, 256, (batch, 3, network.config.size, network.config.size), dtype=torch.uint8)
     image = image.to(network.mean.device)
-    network.eval()(image)  # the first call allocates and chooses kernels
+    network(image)  # the first call allocates and chooses kernels
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
