@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,28 @@ def test_arrays_and_labels_of_any_type() -> None:
     assert model.classes_.tolist() == [3, 5, 7]
     assert model.predict(X[:3]).dtype == y.dtype
     assert model.predict_proba(X[:0]).shape == (0, 3)
+
+
+def test_nothing_is_left_behind_and_nothing_overwritten_unasked(
+    pictures: tuple[list[Path], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    few = {**FAST, "epochs": 0.3}
+    model = vt.ImageClassifier(**few).fit(*pictures)
+    assert not list((tmp_path / "temporary").iterdir()) and model.predictor_.folder is None
+    assert len(model.predict(pictures[0][:2])) == 2
+    kept = vt.ImageClassifier(**few, out=str(tmp_path / "run")).fit(*pictures)
+    assert kept.predictor_.card["command"] == ""  # pictures handed over have no name to find them by
+    with pytest.raises(vt.UsageError, match="holds a run already"):
+        kept.fit(*pictures)
+    clone(kept).set_params(overwrite=True).fit(*pictures)
+
+
+def test_random_states_are_those_of_scikit_learn(pictures: tuple[list[Path], list[str]]) -> None:
+    few = {**FAST, "epochs": 0.3}
+    for state in (None, np.random.RandomState(3), np.int64(5)):
+        vt.ImageClassifier(**few, random_state=state).fit(*pictures)
 
 
 def test_the_same_state_gives_the_same_model(pictures: tuple[list[Path], list[str]]) -> None:

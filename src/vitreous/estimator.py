@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from vitreous.data.dataset import ArraySource, FileSource
@@ -32,8 +33,9 @@ Pictures = np.ndarray | Sequence[str | Path | np.ndarray]
 class ImageClassifier(ClassifierMixin, BaseEstimator):
     """A picture classifier with scikit-learn's four verbs.
 
-    Parameters are those of ``vitreous.training``; what is None is chosen from the data. A validation share of the
-    training pictures is held out inside ``fit`` to choose the checkpoint and the temperature.
+    Parameters are those of ``vitreous.train``; what is None is chosen from the data. A validation share of the
+    training pictures is held out inside ``fit`` to choose the checkpoint and the temperature. Without ``out`` nothing
+    of the run is left on the disk.
 
     Attributes:
         classes_: the distinct labels, sorted, of the type they were given in.
@@ -50,8 +52,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         batch: int | None = None,
         weights: str | None = None,
         pretrained: bool | str = False,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
         out: str | None = None,
+        overwrite: bool = False,
         verbose: bool = False,
     ) -> None:
         self.model = model
@@ -63,6 +66,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.pretrained = pretrained
         self.random_state = random_state
         self.out = out
+        self.overwrite = overwrite
         self.verbose = verbose
 
     def fit(self, X: Pictures, y: Sequence[Any] | np.ndarray) -> Self:
@@ -90,13 +94,17 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             batch=self.batch,
             weights=self.weights,
             pretrained=self.pretrained,
-            seed=self.random_state,
+            seed=_seed(self.random_state),
             test=0.0,  # scikit-learn's users hold out their own test set
         )
         plan, reasons = recipes.choose(wishes, source)
-        out = self.out or tempfile.mkdtemp(prefix="vitreous-")
-        trained = execution.execute(plan, out, source=source, reasons=reasons, overwrite=True, quiet=not self.verbose)
-        self.predictor_: Predictor = trained
+        how: dict[str, Any] = {"source": source, "reasons": reasons, "quiet": not self.verbose}
+        if self.out is None:
+            with tempfile.TemporaryDirectory(prefix="vitreous-") as out:
+                self.predictor_: Predictor = execution.execute(plan, out, **how)
+            self.predictor_.folder = None
+        else:
+            self.predictor_ = execution.execute(plan, self.out, overwrite=self.overwrite, **how)
         return self
 
     def predict_proba(self, X: Pictures) -> np.ndarray:
@@ -118,6 +126,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         best: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
         return best
+
+
+def _seed(random_state: int | np.random.RandomState | None) -> int:
+    """A seed as scikit-learn means it: a number is itself, a generator gives its next, None gives any."""
+    if isinstance(random_state, (int, np.integer)):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _source(X: Pictures, labels: np.ndarray, classes: Sequence[str]) -> Source:

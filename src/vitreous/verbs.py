@@ -6,6 +6,7 @@ neither torch nor any room, so that ``vitreous --help`` is quick.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -116,6 +117,7 @@ def train(
     if budget is not None and epochs is not None:
         raise UsageError("Give either a time budget or a number of epochs, not both.")
     if Path(data).suffix == ".json":
+        _refuse_beside_a_run(locals())
         plan, reasons = recipes.repeat(data), list[str]()
     else:
         wishes = recipes.Wishes(
@@ -135,7 +137,22 @@ def train(
         )
         plan, reasons = recipes.choose(wishes)
     plan = recipes.adjust(plan, set)
-    return execution.execute(plan, out, reasons=reasons, overwrite=overwrite, quiet=quiet)
+    like = Path(data).parent if Path(data).suffix == ".json" else None
+    return execution.execute(plan, out, reasons=reasons, like=like, overwrite=overwrite, quiet=quiet)
+
+
+def _refuse_beside_a_run(given: Mapping[str, Any]) -> None:
+    """A run.json says everything of a run; an option that it would silently outvote is refused."""
+    from vitreous.errors import UsageError
+
+    allowed = ("data", "out", "set", "overwrite", "quiet")
+    options = [p for p in inspect.signature(train).parameters.values() if p.name not in allowed]
+    changed = [f"--{p.name.replace('_', '-')}" for p in options if given[p.name] != p.default]
+    if changed:
+        raise UsageError(
+            f"{given['data']} says all of a run, so {' and '.join(changed)} would do nothing; "
+            "change its fields with --set, as in --set seed=7 or --set train.epochs=50."
+        )
 
 
 def resume(folder: str | Path, *, previous: bool = False, force: bool = False, quiet: bool = False) -> Predictor:
@@ -162,6 +179,7 @@ def evaluate(
     data: str | Path | None = None,
     *,
     split: Literal["test", "val", "train", "all"] | None = None,
+    allow_bad: float | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Measure a trained run on its own test split, or on other labelled pictures.
@@ -174,12 +192,14 @@ def evaluate(
         Another data set with the same classes; default: the run's own.
     split
         Which part: default the test split of the run's own data, all of another data set.
+    allow_bad
+        Share of unreadable pictures that is tolerated; default: as in training.
     quiet
         No progress bar.
     """
     from vitreous.run import review
 
-    return review.evaluate(folder, data, split=split, quiet=quiet)
+    return review.evaluate(folder, data, split=split, allow_bad=allow_bad, quiet=quiet)
 
 
 def predict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from vitreous.errors import BadData, UsageError
 from vitreous.network import build_network
 from vitreous.recipes.auto import Wishes, choose
 from vitreous.recipes.saved import adjust, repeat
+from vitreous.training.schedule import Plan
 
 
 @pytest.fixture
@@ -29,6 +31,17 @@ def test_changes_are_typed_and_dotted(run) -> None:
     changed = adjust(run, ["train.optim.lr=1e-3", "seed=7", "network.options.depth=4"])
     assert changed.train.optim.lr == 1e-3 and changed.seed == 7 and changed.network.options == {"depth": 4}
     assert adjust(run, []) == run
+
+
+def test_one_length_takes_the_place_of_another_and_of_the_steps_of_a_finished_run(run) -> None:
+    finished = replace(run, train=replace(run.train, plan=Plan(steps=20, evaluate_every=5)))
+    assert adjust(finished, ["seed=1", "train.optim.lr=1e-3"]).train.plan == Plan(steps=20, evaluate_every=5)
+    for change in ("train.batch=8", "train.evaluate_every=3", "train.epochs=1"):
+        assert adjust(finished, [change]).train.plan is None
+    longer = adjust(finished, ["train.budget_seconds=90"]).train
+    assert (longer.budget_seconds, longer.epochs, longer.plan) == (90, None, None)
+    with pytest.raises(UsageError, match="exactly one"):
+        adjust(finished, ["train.steps=5", "train.epochs=1"])
 
 
 def test_options_of_a_model_are_checked_when_it_is_built(run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,78 @@ def test_a_stopped_run_can_go_on_and_lets_nobody_else_in(draw: Draw, tmp_path: P
         vt.resume(run, quiet=True)
 
 
+def everything(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "kind"),
+    [
+        ({"size": 30}, vt.UsageError),  # no multiple of the patch: known when the network is built
+        ({"data": "nowhere"}, vt.UsageError),
+        ({"set": ["train.optim.rate=1"]}, vt.UsageError),
+        ({"weights": "nothing.pt"}, vt.UsageError),
+    ],
+)
+def test_a_mistake_costs_neither_the_old_run_nor_the_new_folder(
+    trained: Path, photos: Path, tmp_path: Path, mistake: dict[str, object], kind: type[Exception]
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(trained, old)
+    before = everything(old)
+    for place, overwrite in ((old, True), (new, False)):
+        with pytest.raises(kind):
+            vt.train(**({"data": photos, "out": place, "overwrite": overwrite, "epochs": 1, **FAST} | mistake))
+    assert everything(old) == before
+    vt.train(photos, out=new, epochs=0.3, **FAST)  # the same place, put right
+
+
+def test_overwriting_begins_afresh(trained: Path, photos: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(trained, old)
+    with pytest.raises(vt.UsageError, match="--overwrite"):
+        vt.train(photos, out=old, epochs=0.3, **FAST)
+    run = vt.train(photos, out=old, epochs=0.3, overwrite=True, **FAST)
+    assert run.card["train"]["epochs"] < 0.5
+    assert len((old / "metrics.jsonl").read_text().splitlines()) <= 4
+
+
+def test_a_run_file_is_not_outvoted_in_silence(trained: Path, tmp_path: Path) -> None:
+    file = trained / "run.json"
+    with pytest.raises(vt.UsageError, match=r"--epochs and --seed would do nothing.* --set"):
+        vt.train(file, seed=7, epochs=1, out=tmp_path / "a")
+    run = vt.train(file, set=["seed=7", "train.epochs=0.4"], out=tmp_path / "b", quiet=True)
+    assert run.card["seed"] == 7 and run.card["train"]["epochs"] < 0.6
+
+
+def test_repeating_on_other_data_is_said(draw: Draw, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "photos"
+    for number in range(30):
+        draw(folder, "round", number)
+        draw(folder, "long", number)
+    vt.train(folder, out=tmp_path / "one", epochs=0.3, **FAST)
+    options = {"out": tmp_path / "two", "overwrite": True}
+    vt.train(tmp_path / "one" / "run.json", **options)
+    assert "not what" not in capfd.readouterr().err
+    draw(folder, "long", 30)
+    vt.train(tmp_path / "one" / "run.json", **options)
+    assert "is not what" in capfd.readouterr().err
+
+
+def test_a_run_goes_on_from_its_checkpoint_alone(trained: Path, photos: Path, tmp_path: Path) -> None:
+    """What it began with may be gone by then."""
+    start_from = tmp_path / "start.safetensors"
+    shutil.copy(trained / "weights.safetensors", start_from)
+    options = ("--model", MODEL, "--epochs", "4", "--batch", "16", "--weights", start_from, "--quiet")
+    process = start("train", photos, *options, "--set", "train.save.steps=2", "--out", tmp_path / "run")
+    wait_until(lambda: len(list((tmp_path / "run").glob("checkpoints/step-*"))) > 1, process)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    start_from.unlink()
+    done = finish("resume", tmp_path / "run", "--quiet")
+    assert done.returncode == 0, done.stderr
+
+
 def test_resuming_a_finished_run_only_opens_it(trained: Path) -> None:
     before = (trained / "manifest.json").read_bytes()
     assert vt.resume(trained, quiet=True).metrics["accuracy"] > 0.5
@@ -116,7 +189,7 @@ def test_resuming_a_finished_run_only_opens_it(trained: Path) -> None:
 
 def test_weights_of_a_run_are_where_another_starts(trained: Path, photos: Path, tmp_path: Path) -> None:
     run = vt.train(photos, weights=trained, epochs=0.4, out=tmp_path / "on", quiet=True, set=["train.optim.lr=0"])
-    assert run.card["initialisation"] == f"weights of {trained}"
+    assert run.card["initialisation"].startswith(f"weights of {trained}")
     assert run.network.config.model == MODEL
     assert run.metrics["accuracy"] == vt.load(trained).metrics["accuracy"], "a rate of 0 changes nothing"
 
@@ -140,6 +213,33 @@ def test_the_report_is_written_again(trained: Path, tmp_path: Path) -> None:
     vt.load(trained)  # the run folder is still whole
 
 
+def test_a_page_inside_the_run_is_part_of_it(trained: Path, photos: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    for place in (None, run / "report.html", run / "other.html", run / ".." / "run" / "report.html"):
+        (run / "report.html").unlink(missing_ok=True)
+        with pytest.raises(vt.DamagedFile, match=f"write it again with vitreous report {run}"):
+            vt.load(run)
+        vt.report(run, out=place)
+        if place is not None and place.name == "other.html":
+            vt.report(run)
+        vt.load(run)
+    with pytest.raises(vt.UsageError, match="cannot be written"):
+        vt.report(run, out=run)
+    with pytest.raises(vt.UsageError, match="cannot be written"):
+        vt.report(run, out=run / "run.json" / "x.html")
+    vt.load(run)
+
+
+def test_nothing_held_out_is_nothing_measured(photos: Path, tmp_path: Path) -> None:
+    done = finish(
+        "train", photos, "--model", MODEL, "--epochs", "0.3", "--batch", "16", "--quiet", "--out", tmp_path / "run",
+        "--set", "data.val=0", "--set", "data.test=0",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "not measured" in done.stdout
+
+
 def test_a_bad_share_of_pictures_stops_unless_allowed(draw: Draw, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     for number in range(20):
@@ -151,3 +251,6 @@ def test_a_bad_share_of_pictures_stops_unless_allowed(draw: Draw, tmp_path: Path
         vt.train(folder, out=tmp_path / "run", epochs=1, **FAST)
     run = vt.train(folder, out=tmp_path / "run2", epochs=1, allow_bad=0.2, **FAST)
     assert len(run.card["data"]["unreadable"]) == 4
+    with pytest.raises(vt.BadData, match="allow-bad"):
+        vt.evaluate(run.folder, folder, allow_bad=0.01, quiet=True)
+    assert vt.evaluate(run.folder, folder, allow_bad=0.2, quiet=True).scores.count == 40

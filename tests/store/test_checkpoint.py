@@ -302,21 +302,43 @@ def test_anything_written_later_takes_the_manifest_away(finished):
 # ------------------------------------------------------------ creating, locking, room
 
 
-def test_nothing_but_a_run_is_ever_overwritten(tmp_path, finished):
+def test_a_run_begins_where_nothing_is(tmp_path, finished):
     with pytest.raises(UsageError, match="--overwrite"):
-        RunFolder.create(finished.path)
-    other = tmp_path / "photos"
-    other.mkdir()
-    (other / "cat.jpg").touch()
+        finished.require_free()
+    other = RunFolder.create(tmp_path / "photos")
+    other.require_free()
+    (other.path / "cat.jpg").touch()
     for overwrite in (False, True):
         with pytest.raises(UsageError, match="holds no run"):
-            RunFolder.create(other, overwrite=overwrite)
+            other.require_free(overwrite=overwrite)
     with pytest.raises(UsageError, match="is a file"):
-        RunFolder.create(other / "cat.jpg")
-    assert list(RunFolder.create(finished.path, overwrite=True).path.iterdir()) == []
+        RunFolder.create(other.path / "cat.jpg")
     with pytest.raises(UsageError, match="not a run folder"):
-        RunFolder.open(finished.path)
-    RunFolder.create(tmp_path / "a" / "b" / "c")
+        RunFolder.open(other.path)
+    RunFolder.create(tmp_path / "a" / "b" / "c").require_free()
+
+
+def test_overwriting_removes_a_run_and_nothing_but_a_run(finished):
+    (finished.path / "empty").unlink()
+    finished.require_free(overwrite=True)
+    for name in ("thesis.tex", ".git/HEAD", "photos/cat.jpg", "checkpoints.bak/x"):
+        strange = finished.path / name
+        strange.parent.mkdir(exist_ok=True)
+        strange.write_text("years of work")
+        with pytest.raises(UsageError, match="holds more than a run"):
+            finished.require_free(overwrite=True)
+    finished.clear()  # even if somebody forgot to ask
+    left = {p.relative_to(finished.path).as_posix() for p in finished.path.rglob("*") if p.is_file()}
+    assert left == {"thesis.tex", ".git/HEAD", "photos/cat.jpg", "checkpoints.bak/x"}
+
+
+def test_a_finished_run_can_do_without_its_checkpoints(finished):
+    finished.seal()
+    shutil.rmtree(finished.path / "checkpoints")
+    finished.verify()
+    (finished.path / "checkpoints").mkdir()  # some gone, some not: that is damage
+    with pytest.raises(DamagedFile, match="missing"):
+        finished.verify()
 
 
 HOLDER = """
@@ -333,7 +355,7 @@ def test_a_second_process_is_turned_away_until_the_first_is_gone(finished):
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(finished.path)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout and holder.stdout.readline() == "held\n"
-        for attempt in (finished.lock().__enter__, lambda: RunFolder.create(finished.path, overwrite=True)):
+        for attempt in (finished.lock().__enter__, RunFolder(finished.path).lock().__enter__):
             with pytest.raises(RunBusy, match=rf"\({holder.pid}\)") as caught:
                 attempt()
             assert caught.value.exit_code == 3
@@ -366,7 +388,8 @@ from vitreous.errors import UsageError
 if os.getuid() == 0:  # the mode bits do not bind root
     os.setuid(65534)
 begin = time.monotonic()
-for call in (lambda: RunFolder.create(sys.argv[1]), lambda: RunFolder(sys.argv[1]).lock().__enter__(),
+for call in (lambda: RunFolder.create(sys.argv[1]).lock().__enter__(),
+             lambda: RunFolder(sys.argv[1]).lock().__enter__(),
              lambda: RunFolder.create(sys.argv[1] + "/new")):
     try:
         call()

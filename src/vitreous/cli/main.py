@@ -28,7 +28,7 @@ Exit codes: 0 done, 1 our mistake, 2 wrong use, 3 run folder busy, 4 training di
 app = App(
     name="vitreous",
     version=__version__,
-    help="Vision transformers that work on your own pictures: train, test, compare and explain.",
+    help="Vision transformers that work on your own pictures: check them, train, test, and look inside.",
     help_epilogue=EXIT_CODES,
     help_format="markdown",
     default_parameter=Parameter(negative=()),

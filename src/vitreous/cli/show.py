@@ -74,14 +74,18 @@ def trained(run: Predictor) -> int:
     """Where the run lies, how good it is, and the sensible next command."""
     console = _console()
     metrics, data = run.metrics, run.card["data"]
-    name = "test" if run.card["metrics"].get("test") else "validation"
-    count = sum(data["counts"]["test" if name == "test" else "val"])
-    low, high = metrics["accuracy_interval"]
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row(
-        f"{name} accuracy",
-        f"[bold]{metrics['accuracy']:.1%}[/]  (95 % interval {low:.1%} - {high:.1%}, {count} pictures it never saw)",
-    )
+    if metrics:
+        tested = bool(run.card["metrics"].get("test"))
+        count = sum(data["counts"]["test" if tested else "val"])
+        whose = "it never saw" if tested else "that also chose the checkpoint, so expect less"
+        low, high = metrics["accuracy_interval"]
+        table.add_row(
+            f"{'test' if tested else 'validation'} accuracy",
+            f"[bold]{metrics['accuracy']:.1%}[/]  (95 % interval {low:.1%} - {high:.1%}, {count} pictures {whose})",
+        )
+    else:
+        table.add_row("accuracy", "not measured: no pictures were held out")
     table.add_row("model", escape(f"{run.card['network']['model']}, {run.card['initialisation']}"))
     table.add_row("run", escape(str(run.folder)))
     table.add_row("report", escape(f"{run.folder}/report.html"))
@@ -167,9 +171,12 @@ def _csv_rows(found: Iterable[Classes]) -> None:
 
 
 def _table(found: Iterable[Classes], top: int) -> None:
+    from vitreous.data.listing import printable
+
     console = _console()
     for answer in found:
-        name = answer.name if len(answer.name) <= NAME_WIDTH else "..." + answer.name[3 - NAME_WIDTH :]
+        name = printable(answer.name)
+        name = name if len(name) <= NAME_WIDTH else "..." + name[3 - NAME_WIDTH :]
         said = answer.error or "   ".join(f"{label} {share:.1%}" for label, share in answer.top(top))
         style = "red" if answer.error else None
         console.print(f"{name:<{NAME_WIDTH}}  {said}", style=style, markup=False, soft_wrap=True)

@@ -196,8 +196,8 @@ def _tuned_size(published: Published, reasons: list[str]) -> int:
 def _size(wishes: Wishes, seen: Glance, reasons: list[str]) -> int:
     """As much as the pictures hold, up to what can be trained from scratch in reasonable time."""
     size = 32 if seen.side < 48 else 64 if seen.side < 80 else 96
-    if wishes.model != "auto":
-        size = max(size, 0) if models.find(wishes.model).size < 224 else min(224, max(96, seen.side // 32 * 32))
+    if wishes.model != "auto" and models.find(wishes.model).size >= 224:
+        size = min(224, max(96, seen.side // 32 * 32))
     reasons.append(f"size {size}: the shorter side of the pictures is {seen.side} px at the median")
     return size
 

@@ -10,6 +10,8 @@ from vitreous import config
 from vitreous.errors import BadData, UsageError
 from vitreous.run.plan import Run
 
+_LENGTHS = ("train.steps", "train.epochs", "train.budget_seconds")
+
 
 def repeat(file: str | Path) -> Run:
     """The run that a run.json describes.
@@ -30,6 +32,9 @@ def repeat(file: str | Path) -> Run:
 def adjust(run: Run, changes: Sequence[str]) -> Run:
     """``run`` with ``"train.optim.lr=1e-3"`` and the like applied.
 
+    One length (steps, epochs, budget) takes the place of another. A repeated run keeps the steps that it had, unless a
+    change is about how long, how often or how many at once.
+
     Raises:
         UsageError: not of the form NAME=VALUE, no such field, or a value that does not fit it.
     """
@@ -37,4 +42,9 @@ def adjust(run: Run, changes: Sequence[str]) -> Run:
     for name, equals, _ in pairs:
         if not (name.strip() and equals):
             raise UsageError(f"{name!r} does not set anything; write NAME=VALUE, as in train.optim.lr=1e-3.")
-    return config.override(run, {name.strip(): value for name, _, value in pairs})
+    named = {name.strip(): value for name, _, value in pairs}
+    if len(named.keys() & _LENGTHS) == 1:
+        named = {**dict.fromkeys(_LENGTHS, "none"), **named}
+    if named.keys() & {*_LENGTHS, "train.batch", "train.evaluate_every"}:
+        named.setdefault("train.plan", "none")
+    return config.override(run, named)

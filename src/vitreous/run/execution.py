@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from vitreous import config as configs
-from vitreous.data.dataset import Source
+from vitreous.data.dataset import BUILTIN, Source
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import UsageError
 from vitreous.predictor import Predictor
@@ -29,6 +29,7 @@ from vitreous.run import outcome
 from vitreous.run.plan import Run, build, read_json, read_run, to_json
 from vitreous.run.review import thumbnails
 from vitreous.store.checkpoint import RUN, RunFolder
+from vitreous.store.files import sha256_file
 from vitreous.training.device import Device, open_device, versions
 from vitreous.training.log import Log, counting
 from vitreous.training.trainer import Fitted, Trainer
@@ -43,6 +44,7 @@ def execute(
     *,
     source: Source | None = None,
     reasons: Sequence[str] = (),
+    like: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Predictor:
@@ -52,6 +54,7 @@ def execute(
         out: the folder; by default one below runs/ that does not exist yet.
         source: pictures that are open already, instead of ``run.data.source``.
         reasons: why the run is as it is, for the user.
+        like: the folder of an earlier run that this one repeats; said if the data is no longer the same.
         overwrite: replace a run that is there.
 
     Raises:
@@ -60,9 +63,9 @@ def execute(
     with open_device(run.train.device, run.train.precision) as device:
         place = Path(out) if out is not None else _place(run)
         device.barrier()  # all processes have looked for a free name before one of them takes it
-        folder = RunFolder.create(place, overwrite=overwrite) if device.is_first else RunFolder(place)
+        folder = RunFolder.create(place) if device.is_first else RunFolder(place)
         device.barrier()
-        return _work(run, folder, device, source=source, reasons=reasons, quiet=quiet)
+        return _work(run, folder, device, source=source, reasons=reasons, like=like, overwrite=overwrite, quiet=quiet)
 
 
 def resume(folder: str | Path, *, previous: bool = False, force: bool = False, quiet: bool = False) -> Predictor:
@@ -87,6 +90,8 @@ def _work(
     *,
     source: Source | None = None,
     reasons: Sequence[str] = (),
+    like: Path | None = None,
+    overwrite: bool = False,
     going_on: bool = False,
     previous: bool = False,
     force: bool = False,
@@ -95,16 +100,25 @@ def _work(
     begin = time.monotonic()
     log = Log(folder.path if device.is_first else None, quiet=quiet, tensorboard=run.tensorboard)
     with folder.lock() if device.is_first else nullcontext():
-        prepared = _prepare(run, source, device, quiet=quiet)
         if device.is_first and not going_on:
-            folder.write(RUN, to_json(configs.to_dict(run)))
-            folder.write(DATA, to_json(describe(prepared)))
-        if going_on and not force:
-            _refuse_other_data(folder, prepared)
+            folder.require_free(overwrite=overwrite)
+        prepared = _prepare(run, source, device, quiet=quiet)
+        changed = _other_data(folder.path if going_on else like, prepared)
+        if changed and going_on and not force:
+            raise UsageError(
+                f"The data is not what {folder.path} began with: {changed}. "
+                "Bring it back, give --force to go on all the same, or train a new run."
+            )
+        if changed and like is not None:
+            reasons = (*reasons, f"The data is not what {like} was trained on: {changed}. This is another run.")
         for sentence in (*reasons, *prepared.notices) if not going_on else ():
             log.say(sentence)
         new = not (going_on and folder.steps())
         trainer = build(run, prepared, folder, device, begin=new, log=log, spent=time.monotonic() - begin)
+        if device.is_first and not going_on:  # only now: what was here before is lost to no mistake in what was asked
+            folder.clear()
+            folder.write(RUN, to_json(configs.to_dict(run)))
+            folder.write(DATA, to_json(describe(prepared)))
         fitted = trainer.fit(resume=going_on, previous=previous, force=force)
         if device.is_first:
             _finish(run, folder, prepared, trainer, fitted)
@@ -128,19 +142,19 @@ def _prepare(run: Run, source: Source | None, device: Device, *, quiet: bool) ->
     return prepared
 
 
-def _refuse_other_data(folder: RunFolder, prepared: Prepared) -> None:
-    before, now = read_json(folder.path / DATA), describe(prepared)
+def _other_data(earlier: Path | None, prepared: Prepared) -> str:
+    """How the data differs from that of an earlier run, in words; nothing if it does not or nobody knows."""
+    if earlier is None or not (earlier / DATA).exists():
+        return ""
+    before, now = read_json(earlier / DATA), describe(prepared)
     if before["digests"] == now["digests"]:
-        return
+        return ""
     changes = [
         f"{path} was {old}, is {new}"
         for path, old, new in configs.diff(before, now)
         if path.startswith(("classes", "counts"))
     ]
-    raise UsageError(
-        f"The data is not what {folder.path} began with: {'; '.join(changes) or 'other pictures, as many as before'}. "
-        "Bring it back, give --force to go on all the same, or train a new run."
-    )
+    return "; ".join(changes) or "other pictures, or other names, as many as before"
 
 
 def _finish(run: Run, folder: RunFolder, prepared: Prepared, trainer: Trainer, fitted: Fitted) -> None:
@@ -162,12 +176,12 @@ def _facts(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) -> dic
     machine = trainer.device.facts()
     epochs = fitted.steps / trainer.train.steps_per_epoch
     return {
-        "command": f"vitreous train {shlex.quote(str(folder.path / RUN))}",
+        "command": f"vitreous train {shlex.quote(str(folder.path / RUN))}" if _can_be_opened(run) else "",
         "seed": run.seed,
         "initialisation": "scratch" if run.weights is None else f"weights of {_origin(run.weights)}",
         "train": {**configs.to_dict(run.train), "steps": fitted.steps, "epochs": round(epochs, 2)},
         "augmentation": configs.to_dict(run.task),
-        "selection": {"step": fitted.step, "metric": "accuracy on validation", "value": fitted.score},
+        "selection": {"step": fitted.step, "metric": "accuracy on validation less 1e-5 loss", "value": fitted.score},
         "device": machine["device"],
         "machine": machine,
         "versions": versions(),
@@ -176,9 +190,16 @@ def _facts(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) -> dic
     }
 
 
+def _can_be_opened(run: Run) -> bool:
+    """Whether the data has a name; pictures that were handed over in memory have none."""
+    return run.data.source in BUILTIN or Path(run.data.source).exists()
+
+
 def _origin(weights: str) -> str:
     published = pretrained.parse(weights)
-    return f"{published.repository}, SHA-256 {published.sha256}" if published else weights
+    if published:
+        return f"{published.repository}, SHA-256 {published.sha256}"
+    return f"{weights}, SHA-256 {sha256_file(weights)}" if Path(weights).is_file() else weights
 
 
 def _licences(weights: str | None) -> dict[str, str]:

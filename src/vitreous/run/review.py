@@ -22,7 +22,7 @@ from vitreous.predictor import Predictor
 from vitreous.reports.page import write_report
 from vitreous.run import outcome
 from vitreous.run.plan import read_run
-from vitreous.store.checkpoint import RunFolder
+from vitreous.store.checkpoint import PAGE, RunFolder
 from vitreous.training.log import counting
 from vitreous.types import UNLABELLED
 
@@ -40,7 +40,12 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    folder: str | Path, data: str | Path | None = None, *, split: Split | None = None, quiet: bool = False
+    folder: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: Split | None = None,
+    allow_bad: float | None = None,
+    quiet: bool = False,
 ) -> Evaluation:
     """Measure a run on a side of its own data, or on all (or a given side) of other data with the same classes.
 
@@ -52,6 +57,8 @@ def evaluate(
     run = read_run(RunFolder.open(folder))
     other = data is not None
     config = replace(run.data, source=str(data)) if other else run.data
+    if allow_bad is not None:
+        config = replace(config, allow_bad=allow_bad)
     source = open_source(config.source)
     with counting("Looking at every picture", quiet=quiet) as progress:
         # other pictures may be of one class, or have no split: they are taken as they come
@@ -72,22 +79,35 @@ def evaluate(
 
 
 def report(folder: str | Path, out: str | Path | None = None) -> Path:
-    """Write the page of a run, finished or not, and return its place."""
+    """Write the page of a run, finished or not, and return its place.
+
+    Raises:
+        UsageError: no such run, or the page cannot be written there.
+        DamagedFile: a file of the run is not what was written.
+    """
     opened = RunFolder.open(folder)
-    sealed = opened.is_sealed()
-    if sealed:
-        opened.verify()
+    inside = out is None or Path(out).resolve().is_relative_to(opened.path.resolve())
     try:
         source: Source | None = open_source(read_run(opened).data.source)
     except (BadData, UsageError, DamagedFile):
         source = None  # the pictures are elsewhere now; the page shows their names
-    with opened.lock() if out is None else nullcontext():
-        place = write_report(
-            opened.path, None if out is None else Path(out), thumbnail=None if source is None else thumbnails(source)
-        )
-        if sealed and out is None:
-            opened.seal()
-    return place
+    with opened.lock() if inside else nullcontext():
+        sealed = opened.is_sealed()
+        if sealed:
+            opened.verify(besides={PAGE})
+        if inside:
+            opened.unseal()
+        try:
+            return write_report(
+                opened.path,
+                None if out is None else Path(out),
+                thumbnail=None if source is None else thumbnails(source),
+            )
+        except OSError as error:
+            raise UsageError(f"{out} cannot be written ({error.strerror}); choose another file with --out.") from None
+        finally:
+            if inside and sealed:  # whatever came of the page, the rest of the run is whole
+                opened.seal()
 
 
 def thumbnails(source: Source) -> Callable[[str], bytes | None]:

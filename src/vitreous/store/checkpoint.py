@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from vitreous.store.sealed import read_sealed, seal
 from vitreous.store.tensors import load_into, read_tensors, require_finite, write_tensors
 
 RUN, CARD, WEIGHTS, MANIFEST, METRICS = "run.json", "card.json", "weights.safetensors", "manifest.json", "metrics.jsonl"
+PAGE = "report.html"
 _LOCK, _CHECKPOINTS, _STATE, _TENSORS, _TEMPORARY = (
     "run.lock",
     "checkpoints",
@@ -42,6 +43,11 @@ _LOCK, _CHECKPOINTS, _STATE, _TENSORS, _TEMPORARY = (
     ".tmp-",
 )
 _STEP = re.compile(r"step-(\d{8,})")
+# every name that a run gives to something in its folder: nothing else is ever deleted there
+_MADE_BY_A_RUN = re.compile(
+    r"(run|card|manifest|data|outputs)\.json|(weights|outputs)\.safetensors|(metrics|timings)\.jsonl|report\.html"
+    r"|checkpoints|events|\.tmp-.+"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +67,11 @@ class RunFolder:
         self.path = Path(path)
 
     @classmethod
-    def create(cls, path: str | Path, *, overwrite: bool = False) -> RunFolder:
-        """A new, empty run folder.
+    def create(cls, path: str | Path) -> RunFolder:
+        """The folder ``path``, made if it is not there; ``require_free`` says whether a run may begin in it.
 
         Raises:
-            UsageError: something is there already (``overwrite`` removes a run, and nothing but a run), or the place
-                cannot be written to.
-            RunBusy: the run to be overwritten is at work.
+            UsageError: the place cannot be written to.
         """
         run = cls(path)
         try:
@@ -78,15 +82,31 @@ class RunFolder:
             raise UsageError(
                 f"{path} cannot be created: permission denied; choose another folder with --out."
             ) from None
-        with run.lock():
-            present = [p for p in run.path.iterdir() if p.name != _LOCK]
-            if present and not run.is_run():
-                raise UsageError(f"{path} is not empty and holds no run; choose another folder with --out.")
-            if present and not overwrite:
-                raise UsageError(f"{path} holds a run already; resume it, choose another --out, or give --overwrite.")
-            for entry in present:
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         return run
+
+    def require_free(self, *, overwrite: bool = False) -> None:
+        """Refuse to begin a run where something is already. Needs the lock.
+
+        Raises:
+            UsageError: a run is here and ``overwrite`` is not given, or something is here that no run made.
+        """
+        present = sorted(p.name for p in self.path.iterdir() if p.name != _LOCK)
+        strange = [name for name in present if not _MADE_BY_A_RUN.fullmatch(name)]
+        if present and not self.is_run():
+            raise UsageError(f"{self.path} is not empty and holds no run; choose another folder with --out.")
+        if present and not overwrite:
+            raise UsageError(f"{self.path} holds a run already; resume it, choose another --out, or give --overwrite.")
+        if strange:
+            raise UsageError(
+                f"{self.path} holds more than a run ({', '.join(strange[:3])}); move that, or choose another --out."
+            )
+
+    def clear(self) -> None:
+        """Remove the run that is here, the mark that it is whole first. Needs the lock."""
+        self.unseal()
+        for entry in self.path.iterdir():
+            if _MADE_BY_A_RUN.fullmatch(entry.name):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -107,6 +127,10 @@ class RunFolder:
     def is_sealed(self) -> bool:
         """Whether the run has finished: its manifest was the last thing it wrote."""
         return (self.path / MANIFEST).exists()
+
+    def unseal(self) -> None:
+        """The manifest holds no longer: something is about to be written."""
+        (self.path / MANIFEST).unlink(missing_ok=True)
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep every other process out; left-overs of a killed one are swept away.
@@ -136,7 +160,7 @@ class RunFolder:
         Raises:
             NoSpace: the disk is full.
         """
-        self._unseal()
+        self.unseal()
         write_atomic(self.path / name, data)
 
     # ------------------------------------------------------------ while training
@@ -158,7 +182,7 @@ class RunFolder:
         Raises:
             NoSpace: the disk is full; the earlier checkpoints are as they were.
         """
-        self._unseal()
+        self.unseal()
         place = self.path / _CHECKPOINTS
         temporary = place / f"{_TEMPORARY}{uuid.uuid4().hex}"
         size = sum(tensor.nbytes for tensor in tensors.values())
@@ -232,7 +256,7 @@ class RunFolder:
             NoSpace: the disk is full.
         """
         require_finite(weights, str(self.path))
-        self._unseal()
+        self.unseal()
         files: dict[str, Any] = {WEIGHTS: write_tensors(self.path / WEIGHTS, weights)}
         for name, data in (extra or {}).items():
             self.write(name, data)
@@ -267,7 +291,7 @@ class RunFolder:
 
     def seal(self) -> None:
         """Write the manifest over every file of the folder: the last thing a run does."""
-        self._unseal()
+        self.unseal()
         files = {
             path.relative_to(self.path).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             for path in sorted(self.path.rglob("*"))
@@ -275,8 +299,11 @@ class RunFolder:
         }
         write_atomic(self.path / MANIFEST, seal({"files": files}))
 
-    def verify(self) -> None:
-        """Compare every file with the manifest.
+    def verify(self, *, besides: Collection[str] = ()) -> None:
+        """Compare every file with the manifest. The checkpoints of a finished run may be removed, all of them.
+
+        Args:
+            besides: names of files that do not matter now.
 
         Raises:
             DamagedFile: one is missing or not what was written; names it and the remedy.
@@ -284,12 +311,18 @@ class RunFolder:
         """
         if not (self.path / MANIFEST).exists():
             raise UsageError(f"{self.path} has no {MANIFEST}: the run has not finished; resume it first.")
+        trained = (self.path / _CHECKPOINTS).exists()
         for name, kept in read_sealed(self.path / MANIFEST)["files"].items():
             path = self.path / name
+            if name in besides or (not trained and name.startswith(f"{_CHECKPOINTS}/")):
+                continue
+            remedy = "restore it from a copy or train again"
+            if name == PAGE:
+                remedy = f"write it again with vitreous report {self.path}"
             if not path.is_file():
-                raise DamagedFile(f"{path} is missing; restore it from a copy or train again.")
+                raise DamagedFile(f"{path} is missing; {remedy}.")
             if path.stat().st_size != kept["bytes"] or sha256_file(path) != kept["sha256"]:
-                raise DamagedFile(f"{path} is not what was written; restore it from a copy or train again.")
+                raise DamagedFile(f"{path} is not what was written; {remedy}.")
 
     # ------------------------------------------------------------ inside
 
@@ -323,9 +356,6 @@ class RunFolder:
                 self.load(step)
                 return f"The checkpoint of step {step} is sound: go on from it with --previous."
         return "There is no earlier sound checkpoint; train again."
-
-    def _unseal(self) -> None:
-        (self.path / MANIFEST).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
