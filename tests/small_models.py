@@ -28,6 +28,12 @@ def convnext(row: Row) -> tuple[int, Options]:
     return 64, {"depths": (2, 1, 1, 1), "widths": tuple(width // 8 for width in row.options["widths"])}
 
 
+def swin(row: Row) -> tuple[int, Options]:
+    heads = row.options["heads"][:2]
+    trained = {"trained": (3, 2)} if "trained" in row.options else {}
+    return 32, {"width": 4 * heads[0], "depths": (2, 2), "heads": heads, "window": 4, **trained}
+
+
 def mobilenet(row: Row) -> tuple[int, Options]:
     return 64, {"multiplier": 0.25}
 
@@ -60,6 +66,8 @@ SMALL = {
     "mobilevitv2": mobilevitv2,
     "vit": vit,
     "cct": cct,
+    "swin": swin,
+    "swinv2": swin,
     "resnet": resnet,
     "mobilenet": mobilenet,
     "efficientnet": efficientnet,

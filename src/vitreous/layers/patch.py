@@ -26,12 +26,13 @@ def unpatchify(patches: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
 
 
 class PatchEmbed(nn.Module):
-    """One linear map of every patch to a token, written as a convolution whose step is its kernel."""
+    """One linear map of every patch to a token, written as a convolution whose step is its kernel; perhaps a norm."""
 
-    def __init__(self, patch: int, dim: int, channels: int = 3) -> None:
+    def __init__(self, patch: int, dim: int, channels: int = 3, norm: bool = False) -> None:
         super().__init__()
         self.patch = patch
         self.proj = nn.Conv2d(channels, dim, kernel_size=patch, stride=patch)
+        self.norm = nn.LayerNorm(dim) if norm else None
 
     def reset_parameters(self) -> None:
         """LeCun normal, bias zero: a token has the variance of a pixel, as in the paper's code."""
@@ -39,6 +40,8 @@ class PatchEmbed(nn.Module):
         nn.init.normal_(self.proj.weight, std=math.sqrt(1 / fan_in))
         assert self.proj.bias is not None
         nn.init.zeros_(self.proj.bias)
+        if self.norm is not None:
+            self.norm.reset_parameters()
 
     def forward(self, image: Tensor) -> Tensor:
         """(b, c, h, w) -> tokens (b, n, d) in reading order; zeros fill up patches at the right and at the bottom."""
@@ -46,7 +49,8 @@ class PatchEmbed(nn.Module):
         if h % self.patch or w % self.patch:
             image = F.pad(image, (0, -w % self.patch, 0, -h % self.patch))
         plane: Tensor = self.proj(image)  # (b, d, h / p, w / p)
-        return plane.flatten(2).transpose(1, 2)  # (b, n, d)
+        tokens = plane.flatten(2).transpose(1, 2)  # (b, n, d)
+        return tokens if self.norm is None else self.norm(tokens)
 
     def grid(self, image: Tensor) -> tuple[int, int]:
         """Rows and columns of patches that ``image`` has, begun ones included."""

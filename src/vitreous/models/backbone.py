@@ -91,14 +91,20 @@ class Backbone(nn.Module, ABC):
 
 
 class TokenBackbone(Backbone, ABC):
-    """A backbone that works on tokens and lets masked pretraining choose which of them it sees."""
+    """A backbone that works on tokens and lets masked pretraining choose which of them it sees.
+
+    Attributes:
+        drops_hidden: whether hidden tokens are left out, and those left need no grid.
+    """
+
+    drops_hidden: ClassVar[bool] = True
 
     @abstractmethod
     def embed(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
         """(b, c, h, w) -> patch tokens with positions (b, n, d); ``mask`` (b, n) bool, true where a token is hidden.
 
         What hidden means is the family's: a plain ViT drops the tokens, so every row of ``mask`` must hide the same
-        number; a family that needs the whole grid (Swin) puts a learned mask token in their place.
+        number; a family that needs the whole grid (Swin) puts another vector in their place.
         """
 
     @abstractmethod

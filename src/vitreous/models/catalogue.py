@@ -23,6 +23,8 @@ FAMILIES = {
     # name: (module, backbone, config)
     "vit": ("vitreous.models.vit", "ViT", "ViTConfig"),
     "cct": ("vitreous.models.cct", "CCT", "CCTConfig"),
+    "swin": ("vitreous.models.swin", "Swin", "SwinConfig"),
+    "swinv2": ("vitreous.models.swinv2", "SwinV2", "SwinV2Config"),
     "resnet": ("vitreous.models.resnet", "ResNet", "ResNetConfig"),
     "efficientvit": ("vitreous.models.efficientvit", "EfficientViT", "EfficientViTConfig"),
     "efficientvit_ms": ("vitreous.models.efficientvit_ms", "EfficientViTMS", "EfficientViTMSConfig"),
@@ -49,6 +51,10 @@ _CCT4 = {**_CCT2, "depth": 4}
 _CCT6 = {"width": 256, "depth": 6, "heads": 4, "mlp_ratio": 2.0}
 _CCT7 = {**_CCT6, "depth": 7}
 _CCT14 = {"width": 384, "depth": 14, "heads": 6, "mlp_ratio": 3.0}
+_SWIN_T = {"width": 96, "depths": (2, 2, 6, 2), "heads": (3, 6, 12, 24)}
+_SWIN_S = {"width": 96, "depths": (2, 2, 18, 2), "heads": (3, 6, 12, 24)}
+_SWIN_B = {"width": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32)}
+_SWIN_L = {"width": 192, "depths": (2, 2, 18, 2), "heads": (6, 12, 24, 48)}
 _MOBILEVIT_XXS = {"widths": (16, 24, 48, 64, 80), "dims": (64, 80, 96), "head": 320, "expansion": 2}
 _MOBILEVIT_XS = {"widths": (32, 48, 64, 80, 96), "dims": (96, 120, 144), "head": 384}
 _MOBILEVIT_S = {"widths": (32, 64, 96, 128, 160), "dims": (144, 192, 240), "head": 640}
@@ -164,6 +170,26 @@ CATALOGUE: dict[str, Row] = {
     "convnext_tiny": Row("convnext", 224, {"depths": (3, 3, 9, 3), "widths": (96, 192, 384, 768)}),
     "convnext_small": Row("convnext", 224, {"depths": (3, 3, 27, 3), "widths": (96, 192, 384, 768)}),
     "convnext_base": Row("convnext", 224, {"depths": (3, 3, 27, 3), "widths": (128, 256, 512, 1024)}),
+    # Liu et al. 2021
+    "swin_tiny_patch4_window7_224": Row("swin", 224, _SWIN_T),
+    "swin_small_patch4_window7_224": Row("swin", 224, _SWIN_S),
+    "swin_base_patch4_window7_224": Row("swin", 224, _SWIN_B),
+    "swin_base_patch4_window12_384": Row("swin", 384, {**_SWIN_B, "window": 12}),
+    "swin_large_patch4_window7_224": Row("swin", 224, _SWIN_L),
+    "swin_large_patch4_window12_384": Row("swin", 384, {**_SWIN_L, "window": 12}),
+    # Liu et al. 2022; 12to16 is trained on windows of 12 cells and goes on with 16
+    "swinv2_tiny_window8_256": Row("swinv2", 256, _SWIN_T),
+    "swinv2_tiny_window16_256": Row("swinv2", 256, {**_SWIN_T, "window": 16}),
+    "swinv2_small_window8_256": Row("swinv2", 256, _SWIN_S),
+    "swinv2_small_window16_256": Row("swinv2", 256, {**_SWIN_S, "window": 16}),
+    "swinv2_base_window8_256": Row("swinv2", 256, _SWIN_B),
+    "swinv2_base_window16_256": Row("swinv2", 256, {**_SWIN_B, "window": 16}),
+    "swinv2_base_window12_192": Row("swinv2", 192, {**_SWIN_B, "window": 12}),
+    "swinv2_base_window12to16_192to256": Row("swinv2", 256, {**_SWIN_B, "window": 16, "trained": (12, 12, 12, 6)}),
+    "swinv2_base_window12to24_192to384": Row("swinv2", 384, {**_SWIN_B, "window": 24, "trained": (12, 12, 12, 6)}),
+    "swinv2_large_window12_192": Row("swinv2", 192, {**_SWIN_L, "window": 12}),
+    "swinv2_large_window12to16_192to256": Row("swinv2", 256, {**_SWIN_L, "window": 16, "trained": (12, 12, 12, 6)}),
+    "swinv2_large_window12to24_192to384": Row("swinv2", 384, {**_SWIN_L, "window": 24, "trained": (12, 12, 12, 6)}),
     # Howard et al. 2019
     "mobilenetv3_large_075": Row("mobilenet", 224, {"table": "large", "multiplier": 0.75}),
     "mobilenetv3_large_100": Row("mobilenet", 224, {"table": "large"}),

@@ -36,6 +36,8 @@ TABLES = (
     "mobilevit",
     "mobilevitv2",
     "resnet",
+    "swin",
+    "swinv2",
     "vit",
 )
 

@@ -1,0 +1,41 @@
+"""What follows from weights alone need not be computed again while they stay the same. Knows nothing of what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+
+class Remembered:
+    """The last answers of a function of weights, given again while the weights are unchanged and no gradient is wanted.
+
+    A change is noticed by the version that torch counts up with every operation in place, and by where the weights lie;
+    they are held on to, so that no others come to lie there. What follows from no weights at all is always remembered.
+    """
+
+    def __init__(self, keep: int = 8) -> None:
+        self.keep = keep
+        self._stamp: tuple[object, ...] = ()
+        self._weights: list[Tensor] = []
+        self._answers: dict[Hashable, Tensor] = {}
+
+    def __call__(self, key: Hashable, weights: Sequence[Tensor], compute: Callable[[], Tensor]) -> Tensor:
+        """``compute()``, or what it gave before for this ``key`` and these ``weights``."""
+        if weights and (torch.is_grad_enabled() or any(w.is_inference() for w in weights)):
+            return compute()
+        if torch.compiler.is_compiling():
+            return compute()
+        stamp = tuple((w.data_ptr(), w._version, w.device, w.dtype) for w in weights)
+        if stamp != self._stamp or len(self._answers) >= self.keep:
+            self._stamp, self._weights, self._answers = stamp, [w.detach() for w in weights], {}
+        if key not in self._answers:
+            # an answer that will also be used with gradients must not be born in inference mode
+            with torch.inference_mode(bool(weights) and torch.is_inference_mode_enabled()):
+                self._answers[key] = compute()
+        return self._answers[key]
+
+    def __getstate__(self) -> dict[str, object]:
+        """A copy starts empty: its weights lie elsewhere."""
+        return {"keep": self.keep, "_stamp": (), "_weights": [], "_answers": {}}

@@ -1,0 +1,268 @@
+"""Swin v2: Swin made steadier and free of its window's size: norms after the branches, cosine attention, and a position
+bias that is a function of the offset instead of a table.
+
+Liu et al. 2022, "Swin Transformer V2: Scaling Up Capacity and Resolution". Parameters carry timm's names: a stage
+begins with the merging that leads to it. Pictures of any size are accepted: what fills up the last windows is seen by
+no cell, and a grid smaller than the window is one window, whose biases the function gives.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitreous.errors import UsageError
+from vitreous.layers.attention import Attend
+from vitreous.layers.mlp import Mlp
+from vitreous.layers.norm import depth_rates
+from vitreous.layers.patch import PatchEmbed
+from vitreous.layers.position import Resampled, fit
+from vitreous.layers.window import Biases, Grid, Layout, Quarter, WindowBlock, WindowStage
+from vitreous.models.backbone import TokenBackbone
+from vitreous.types import Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwinV2Config:
+    """Everything that makes one Swin v2 another."""
+
+    size: int = 256  # side of the square picture whose grids bound the windows
+    patch: int = 4
+    channels: int = 3  # of the picture
+    width: int  # of the first stage, doubled from stage to stage
+    depths: tuple[int, ...]  # blocks a stage
+    heads: tuple[int, ...]  # a stage
+    window: int = 8  # cells a side
+    trained: tuple[int, ...] = ()  # windows of an earlier training, a stage, in which offsets are measured
+    mlp_ratio: float = 4.0
+    position: Literal["relative", "both"] = "relative"  # "both" also adds learned positions to the patches
+    qkv_bias: bool = True
+    drop_path: float = 0.0  # rate of the last block, earlier ones linearly less
+
+    def __post_init__(self) -> None:
+        if not self.depths or len(self.depths) != len(self.heads) or min(*self.depths, *self.heads) < 1:
+            raise UsageError("A Swin v2 needs as many depths as heads, all of them at least 1.")
+        if min(self.size, self.patch, self.channels, self.width, self.window) < 1:
+            raise UsageError("A Swin v2 needs size, patch, channels, width and window of at least 1.")
+        if self.trained and (len(self.trained) != len(self.depths) or min(self.trained) < 1):
+            raise UsageError(f"trained names a window of at least 1 for each of {len(self.depths)} stages, or none.")
+        for width, heads in zip(self.dims, self.heads, strict=True):
+            if width % heads:
+                raise UsageError(f"Width {width} is not a multiple of {heads} heads; choose others.")
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Width of each stage."""
+        return tuple(self.width * 2**i for i in range(len(self.depths)))
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """Side of each stage's windows: never larger than its grid at the size that the network is built for."""
+        return tuple(min(self.window, -(-self.size // (self.patch * 2**i))) for i in range(len(self.depths)))
+
+
+class CosineAttention(nn.Module):
+    """softmax(cos(q, k) / tau + B) v within each window (equation 2); B is a small network of the offset of two cells.
+
+    A key has no bias, as in the authors' code: it would make keys alike.
+    """
+
+    def __init__(self, dim: int, heads: int, trained: int | None, qkv_bias: bool) -> None:
+        super().__init__()
+        self.heads, self.trained = heads, trained
+        self.logit_scale = nn.Parameter(torch.empty(heads, 1, 1))  # the logarithm of 1 / tau
+        self.cpb_mlp = nn.Sequential(nn.Linear(2, 512), nn.ReLU(inplace=True), nn.Linear(512, heads, bias=False))
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.q_bias = nn.Parameter(torch.empty(dim)) if qkv_bias else None
+        self.v_bias = nn.Parameter(torch.empty(dim)) if qkv_bias else None
+        self.attend = Attend()
+        self.proj = nn.Linear(dim, dim)
+        self._biases = Biases()
+
+    def bias(self, layout: Layout) -> Tensor:
+        """(k, heads, n, n): what is added to the scores of each kind of window, between 0 and 16 where it is finite."""
+        return self._biases(layout, list(self.cpb_mlp.parameters()), lambda: self._table(layout.window))
+
+    def _table(self, window: Grid) -> Tensor:
+        """((2p - 1)(2q - 1), heads)"""
+        weight = self.logit_scale
+        apart = log_offsets(window, self.trained).to(weight.device, weight.dtype)  # ((2p - 1)(2q - 1), 2)
+        table: Tensor = 16 * torch.sigmoid(self.cpb_mlp(apart))
+        return table
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(m, n, d), bias (1 or m, heads, n, n) -> (m, n, d)"""
+        m, n, d = x.shape
+        if self.q_bias is None or self.v_bias is None:
+            qkv = self.qkv(x)
+        else:
+            qkv = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]))
+        q, k, v = qkv.view(m, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)  # (m, heads, n, d_h)
+        scale = self.logit_scale.clamp(max=math.log(100)).exp()  # (heads, 1, 1); tau is .01 or more
+        q = F.normalize(q, dim=-1) * (scale * math.sqrt(q.shape[-1]))  # attention divides by this root
+        x = self.attend(q, F.normalize(k, dim=-1), v, bias)
+        x = self.proj(x.transpose(1, 2).reshape(m, n, d))
+        return x
+
+
+def log_offsets(window: Grid, trained: int | None = None) -> Tensor:
+    """((2p - 1)(2q - 1), 2): every offset within a window, down and to the right, by the logarithm (section 3.3).
+
+    The farthest offset of the window in training, by default of this one, is 8 steps of equal meaning: 8 x becomes
+    sign(x) log2(1 + |8 x|) / log2(8). In float32, as everybody's weights were trained.
+    """
+    axes = [torch.arange(1 - side, side).float() / max((trained or side) - 1, 1) * 8 for side in window]
+    apart = torch.cartesian_prod(*axes)
+    return apart.sign() * (apart.abs() + 1).log2() / 3
+
+
+class Block(WindowBlock):
+    """x + norm(attention(x)) within windows, regular or shifted, then x + norm(mlp(x)) (figure 1)."""
+
+    def __init__(self, config: SwinV2Config, stage: int, shifted: bool, drop_path: float) -> None:
+        super().__init__(config.windows[stage], shifted, drop_path)
+        d, trained = config.dims[stage], config.trained[stage] if config.trained else None
+        self.attn = CosineAttention(d, config.heads[stage], trained, config.qkv_bias)
+        self.norm1 = nn.LayerNorm(d)
+        self.mlp = Mlp(d, int(d * config.mlp_ratio))
+        self.norm2 = nn.LayerNorm(d)
+
+    def bias(self, layout: Layout) -> Tensor:
+        """(k, heads, n, n)"""
+        return self.attn.bias(layout)
+
+    def within(self, windows: Tensor, bias: Tensor) -> Tensor:
+        """(m, n, d) -> (m, n, d)"""
+        windows = self.norm1(self.attn(windows, bias))
+        return windows
+
+    def alone(self, x: Tensor) -> Tensor:
+        """(..., d) -> (..., d)"""
+        x = self.norm2(self.mlp(x))
+        return x
+
+
+class PatchMerging(nn.Module):
+    """Every two by two neighbours become one cell of twice the width, normalised at the end."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.quarter = Quarter()
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(2 * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, h, w, d) -> (b, h / 2, w / 2, 2 d)"""
+        x = self.quarter(x)  # (b, h / 2, w / 2, 4 d)
+        grid = x.shape[1:3]
+        x = self.norm(self.reduction(x.flatten(1, 2))).unflatten(1, grid)  # through (b, n / 4, 4 d), (b, n / 4, 2 d)
+        return x
+
+
+class SwinV2(TokenBackbone):
+    """(b, c, h, w) -> one map a stage, and the mean of the last one after the last norm."""
+
+    stem = "patch_embed.proj"
+    drops_hidden = False
+
+    def __init__(self, config: SwinV2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.dims, self.width = config.dims, config.dims[-1]
+        self.strides = tuple(config.patch * 2**i for i in range(len(self.dims)))
+
+        self.patch_embed = PatchEmbed(config.patch, config.width, config.channels, norm=True)
+        side = -(-config.size // config.patch)
+        learned = config.position == "both"
+        self.absolute_pos_embed = nn.Parameter(torch.empty(1, side * side, config.width)) if learned else None
+        self._positions_on = Resampled((side, side))
+        rates = iter(depth_rates(config.drop_path, sum(config.depths)))
+        self.layers = nn.Sequential()
+        for i, depth in enumerate(config.depths):
+            merging = PatchMerging(self.dims[i - 1]) if i else nn.Identity()
+            blocks = [Block(config, i, bool(j % 2), next(rates)) for j in range(depth)]
+            self.layers.append(WindowStage(merging, blocks))
+        self.norm = nn.LayerNorm(self.width)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Fresh weights: truncated normal of deviation .02, biases zero; norms that end a branch zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, (nn.LayerNorm, PatchEmbed)):
+                module.reset_parameters()
+            elif isinstance(module, CosineAttention):
+                nn.init.constant_(module.logit_scale, math.log(10))
+                for bias in (module.q_bias, module.v_bias):
+                    if bias is not None:
+                        nn.init.zeros_(bias)
+        for module in self.modules():
+            if isinstance(module, Block):
+                nn.init.zeros_(module.norm1.weight)
+                nn.init.zeros_(module.norm2.weight)
+        if self.absolute_pos_embed is not None:
+            nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
+
+    def forward(self, image: Tensor) -> Features:
+        """(b, c, h, w) -> Features with maps at ``strides``, each side rounded up."""
+        maps = self._pyramid(self.embed(image), self.patch_embed.grid(image))  # (b, h_i, w_i, d_i) each
+        pooled = self.norm(maps[-1]).mean(dim=(1, 2))
+        return Features(tuple(x.permute(0, 3, 1, 2) for x in maps), pooled)
+
+    def embed(self, image: Tensor, mask: Tensor | None = None, token: Tensor | None = None) -> Tensor:
+        """(b, c, h, w) -> patch tokens (b, n, d), with ``token`` (d,) wherever ``mask`` (b, n) hides one.
+
+        The token is zero unless given: it belongs to whoever pretrains and learns it (Xie et al. 2022, "SimMIM",
+        section 3.2), and does not ship with the backbone.
+        """
+        tokens: Tensor = self.patch_embed(image)  # (b, n, d)
+        if mask is not None:
+            tokens = torch.where(mask[..., None], tokens.new_zeros(()) if token is None else token, tokens)
+        if self.absolute_pos_embed is not None:
+            tokens = tokens + self._positions_on(self.absolute_pos_embed, self.patch_embed.grid(image))
+        return tokens
+
+    def encode(self, tokens: Tensor, grid: Grid | None = None) -> Tensor:
+        """(b, n, d) -> (b, n', d') of the last stage, after the last norm; ``grid`` is a square unless given.
+
+        Raises:
+            ValueError: the tokens do not fill the grid.
+        """
+        n = tokens.shape[1]
+        grid = grid or (math.isqrt(n), math.isqrt(n))
+        if grid[0] * grid[1] != n:
+            raise ValueError(f"{n} tokens do not fill a grid of {grid[0]} x {grid[1]}; pass their grid")
+        tokens = self.norm(self._pyramid(tokens, grid)[-1].flatten(1, 2))
+        return tokens
+
+    def _pyramid(self, tokens: Tensor, grid: Grid) -> list[Tensor]:
+        """(b, n, d) -> (b, h_i, w_i, d_i) after each stage"""
+        x, maps = tokens.unflatten(1, grid), []
+        for stage in self.layers:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def fitted(self, name: str, tensor: Tensor) -> Tensor | None:
+        """Positions of another square grid, resampled; biases follow the window by themselves."""
+        return fit(tensor, self._positions_on.old, 0) if name == "absolute_pos_embed" else None
+
+    def groups(self) -> list[list[str]]:
+        """Stem, then one list a block; a merging goes with the block after it, the last norm with the last block."""
+        groups: dict[str, list[str]] = {"stem": []}
+        for name, _ in self.named_parameters():
+            part, stage, kind, block, *_ = [*name.split("."), "", ""]
+            if part == "layers":
+                key = f"{stage}.{block if kind == 'blocks' else 0}"
+            else:
+                key = list(groups)[-1] if part == "norm" else "stem"
+            groups.setdefault(key, []).append(name)
+        return list(groups.values())
