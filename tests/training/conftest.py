@@ -48,7 +48,9 @@ def one_thread() -> Iterator[None]:
 def make(program: ModuleType, tmp_path: Path) -> Callable[..., Trainer]:
     """``make(folder name, **TrainConfig fields)`` -> a trainer; ``task`` and ``data`` replace its pieces."""
 
-    def trainer(name: str = "run", *, task=None, data=None, val=True, seed=0, identity=None, **wishes: Any) -> Trainer:
+    def trainer(
+        name: str = "run", *, task=None, data=None, val=True, seed=0, identity=None, spent=0.0, **wishes: Any
+    ) -> Trainer:
         wishes = {"steps": 24, "evaluate_every": 8, "precision": "fp32"} | wishes
         torch.manual_seed(seed)
         place = tmp_path / name
@@ -63,6 +65,7 @@ def make(program: ModuleType, tmp_path: Path) -> Callable[..., Trainer]:
                 device=device,
                 seed=seed,
                 identity=identity,
+                spent=spent,
                 log=Log(place, quiet=True),
             )
 

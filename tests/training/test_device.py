@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from vitreous.errors import UsageError
-from vitreous.training.device import Device, open_device, versions
+from vitreous.training.device import Device, _deterministic, open_device, versions
 
 CPU = Device(place=torch.device("cpu"))
 
@@ -47,6 +52,55 @@ def test_precision_is_what_was_asked_for():
     known = torch.cpu.get_capabilities()
     with open_device("cpu") as device:
         assert (device.half is not None) == bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def test_attention_on_gpus_takes_the_kernel_whose_gradient_is_repeatable():
+    """No GPU is needed to see which kernels are allowed there."""
+    cuda = torch.backends.cuda
+    names = ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "cudnn_sdp_enabled", "math_sdp_enabled")
+    before = [getattr(cuda, name)() for name in names]
+    with _deterministic(torch.device("cuda")):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert [getattr(cuda, name)() for name in names] == [False, False, False, True]
+    assert [getattr(cuda, name)() for name in names] == before
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+WAITER = """
+import datetime, os, sys, time
+from vitreous.training import device as rooms
+rooms._PATIENCE = datetime.timedelta(seconds=2)
+deed = sys.argv[1]
+first = os.fork()  # after the imports, so that both begin at once
+rank = 1 if first else 0
+os.environ["RANK"] = str(rank)
+code = 0
+with rooms.open_device("cpu", "fp32") as device:
+    device.barrier()
+    if rank == 0:
+        if deed == "dies":
+            os._exit(7)
+        time.sleep(5)
+    try:
+        device.agree(1.0) if deed == "stalls" else device.barrier()
+    except RuntimeError:
+        code = 9
+    if rank == 1:
+        print(code, os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]), flush=True)
+    os._exit(code)
+"""
+
+
+@pytest.mark.parametrize(("deed", "ends"), [("measures", "0 0"), ("stalls", "9 9"), ("dies", "9 7")])
+def test_others_wait_for_the_first_process_but_not_in_a_step_nor_for_a_dead_one(deed, ends):
+    """The patience of a step is two seconds here, and the first process takes five, or is no more."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", WAITER, deed]
+    done = subprocess.run(command, env={**os.environ, **place}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == ends, done.stderr
 
 
 def test_facts_name_what_exactness_hangs_on():

@@ -16,8 +16,9 @@ from torch import nn
 
 from vitreous.errors import DamagedFile, TrainingDiverged, UsageError
 from vitreous.store.checkpoint import RunFolder
-from vitreous.training.config import TrainConfig
+from vitreous.training.config import SaveConfig, TrainConfig
 from vitreous.training.interrupt import Interrupted, StopSwitch
+from vitreous.training.optim import OptimConfig
 from vitreous.training.schedule import Plan
 from vitreous.training.step import split
 from vitreous.types import Batch
@@ -294,6 +295,15 @@ def _rest(plan: Plan) -> dict:
     return {"evaluate_every": plan.evaluate_every, "revisions": plan.revisions}
 
 
+def test_a_budget_that_ends_before_an_epoch_is_said(make, program):
+    budget = {"steps": None, "evaluate_every": None, "val": False}
+    spent = make("spent", **budget, budget_seconds=1.0, spent=60.0)
+    told = "The budget of 1.0s was too short: looking at the data took 1m of it, and 1 step was left, of the 6 that one"
+    (notice,) = spent.fit().notices
+    assert notice.startswith(told) and notice.endswith("; give a longer --budget.")
+    assert make("plenty", **budget, budget_seconds=3.0).fit().notices == ()
+
+
 def test_a_time_budget_survives_an_interruption(make, program, tmp_path):
     trainer = make(steps=None, budget_seconds=3.0, evaluate_every=None, data=program.Blobs(pause=0.01))
     trainer.train.at = send_at(program.Blobs(), 30, signal.SIGTERM).at
@@ -311,6 +321,38 @@ def test_the_length_is_given_exactly_once():
         with pytest.raises(UsageError):
             TrainConfig(**wrong)
     assert TrainConfig(plan=Plan(steps=1, evaluate_every=1)).steps is None
+
+
+def test_values_that_nothing_can_be_done_with_are_named():
+    with pytest.raises(UsageError, match=r"optim\.betas"):
+        OptimConfig(betas=(0.9, 1.0))
+    with pytest.raises(UsageError, match=r"optim\.betas"):
+        OptimConfig(betas=(-0.1, 0.9))
+    for wrong in ({"seconds": -1.0}, {"seconds": math.nan}, {"steps": 0}):
+        with pytest.raises(UsageError, match=rf"train\.save\.{next(iter(wrong))}"):
+            SaveConfig(**wrong)
+    assert (SaveConfig(seconds=0.0).seconds, SaveConfig(steps=1).steps) == (0.0, 1)
+
+
+class Points(nn.Module):
+    """A batch norm over one value a picture, as ResNet has at the end of a picture of 32 pixels."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.norm = network, nn.BatchNorm1d(4)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.network(image))
+
+    def groups(self) -> list[list[str]]:
+        return [[name for name, _ in self.named_parameters()]]
+
+
+@pytest.mark.parametrize("sizes", [{"batch": 1}, {"batch": 16, "accumulate": 16}])
+def test_a_batch_norm_of_one_value_is_the_users_to_mend(make, program, sizes):
+    task = program.Sorting(Points(program.Network()))
+    with pytest.raises(UsageError, match="larger --batch"):
+        make(task=task, data=program.Blobs(batch=sizes["batch"]), **sizes).fit()
 
 
 def test_the_task_hears_of_every_step_that_was_taken(make, program):

@@ -32,7 +32,7 @@ class Clock:
         self.budget = budget
         self._zero = time.monotonic() - spent
         self._step = 0.0  # seconds a step
-        self._milestone = 0.0  # seconds an evaluation with its checkpoint
+        self._milestone = 0.0  # seconds an evaluation; saving is timed as part of the steps that it happens between
         self._since = (0, 0.0)  # step and moment from which steps are timed, pauses taken out
 
     @property

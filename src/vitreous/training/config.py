@@ -23,6 +23,12 @@ class SaveConfig:
     seconds: float = 60.0
     steps: int | None = None
 
+    def __post_init__(self) -> None:
+        if not self.seconds >= 0:
+            raise UsageError(f"train.save.seconds = {self.seconds} must be 0 or more; 60 is usual.")
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"train.save.steps = {self.steps} must be 1 or more, or none.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:

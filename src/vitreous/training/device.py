@@ -19,11 +19,13 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vitreous.errors import UsageError
 
 Precision = Literal["auto", "fp32", "bf16"]
-_PATIENCE = timedelta(minutes=30)  # how long a rank waits for the others before it gives up
+_PATIENCE = timedelta(minutes=30)  # how long a rank waits for the others in a step before it gives up
+_LONG_PATIENCE = timedelta(days=1)  # while the first one looks at the data, measures, or writes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,7 @@ class Device:
     rank: int = 0
     world: int = 1
     half: torch.dtype | None = None  # autocast to this type, or to none
+    patient: Any = None  # the group of processes in which long waits are no sign of trouble
 
     @property
     def is_first(self) -> bool:
@@ -98,8 +101,9 @@ class Device:
         return torch.cat([part[: int(n)] for part, n in zip(parts, lengths, strict=True)])
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
-        self.agree(0.0)
+        """Wait until every process is here, for a day if need be; one that has died is noticed at once."""
+        if self.world > 1:
+            dist.barrier(group=self.patient)
 
     def facts(self) -> dict[str, Any]:
         """What bit-exactness hangs on, for the card."""
@@ -136,18 +140,20 @@ def _exchange(tensors: Sequence[Tensor], send: Callable[[Tensor], object]) -> No
 def open_device(device: str = "auto", precision: Precision = "auto") -> Iterator[Device]:
     """The device that ``device`` names ("auto", "cpu", "cuda", "cuda:1"), ready to train on.
 
-    Under ``torchrun`` this process joins the others: gloo on CPUs, NCCL on GPUs. On CUDA only deterministic kernels
-    are allowed inside.
+    Under ``torchrun`` this process joins the others: gloo on CPUs, NCCL on GPUs. On CUDA deterministic kernels are
+    chosen inside wherever torch has one. It has none for the gradient of resampled position tables, which networks
+    that see pictures of another size than their tables take; torch warns of that. Written from torch's sources and
+    documentation: no run on a GPU has been compared with its repetition yet.
 
     Raises:
         UsageError: there is no such device, or it cannot compute in that precision.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     place = _place(device)
-    with _group(place, world), _deterministic(place):
+    with _group(place, world) as patient, _deterministic(place):
         if world > 1:
             _share_threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        yield Device(place=place, rank=rank, world=world, half=_half(place, precision))
+        yield Device(place=place, rank=rank, world=world, half=_half(place, precision), patient=patient)
 
 
 def _place(name: str) -> torch.device:
@@ -181,13 +187,17 @@ def _half(place: torch.device, precision: Precision) -> torch.dtype | None:
 
 
 @contextmanager
-def _group(place: torch.device, world: int) -> Iterator[None]:
-    if world == 1 or dist.is_initialized():
-        yield
+def _group(place: torch.device, world: int) -> Iterator[Any]:
+    """Join the other processes; gives the group for long waits, which is on CPUs always."""
+    if world == 1:
+        yield None
+        return
+    if dist.is_initialized():
+        yield dist.new_group(timeout=_LONG_PATIENCE, backend="gloo")
         return
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        yield
+        yield dist.new_group(timeout=_LONG_PATIENCE, backend="gloo")
         dist.barrier()  # the first to leave must not take the connection from the others
     finally:
         dist.destroy_process_group()
@@ -208,9 +218,12 @@ def _deterministic(place: torch.device) -> Iterator[None]:
     settings: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # an operation without a deterministic kernel is not worth a run that fails, so torch only warns; but while it
+    # does, the fused kernels of attention keep to their unordered sums, and the plain one has to take their place
     torch.use_deterministic_algorithms(True, warn_only=True)
     settings.fill_uninitialized_memory = False  # finds mistakes, costs bandwidth
     with contextlib.ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.callback(torch.use_deterministic_algorithms, before[0])
         stack.callback(setattr, torch.utils.deterministic, "fill_uninitialized_memory", before[1])
         yield

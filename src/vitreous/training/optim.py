@@ -62,6 +62,8 @@ class OptimConfig:
         for name in ("warmup", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"optim.{name} lies in [0, 1), not {getattr(self, name)}.")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UsageError(f"optim.betas lie in [0, 1), not {self.betas}; 0.9,0.95 is usual.")
         if not (0 <= self.last_lr <= 1 and 0 < self.layer_decay <= 1):
             raise UsageError("optim.last_lr lies in [0, 1] and optim.layer_decay in (0, 1]; correct them.")
         if self.ema is not None and not 0 <= self.ema < 1:

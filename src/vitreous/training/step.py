@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from vitreous.errors import UsageError
 from vitreous.training.device import Device
 from vitreous.training.state import State
 from vitreous.types import Batch
@@ -47,6 +49,9 @@ class Stepper:
         """Step ``step`` on ``batch``, learning rates multiplied by ``factor``.
 
         When loss or gradient is not finite, weights, average and running statistics stay as they were.
+
+        Raises:
+            UsageError: a batch norm is left with one value to average.
         """
         optimiser = self.state.optimiser
         self.device.seed(self.seed, step)
@@ -88,7 +93,7 @@ class Stepper:
         sums: dict[str, Tensor] = {}
         for part in split(batch, self.accumulate):
             share = len(part.label) / len(batch.label)
-            with self.device.autocast():
+            with self.device.autocast(), _norms_need_two(len(part.label)):
                 loss = self.state.task(part)
             (loss.total * share).backward()
             named = {"loss": loss.total} | {n: v for n, v in loss.parts.items() if n != "loss"}
@@ -109,6 +114,20 @@ class Stepper:
             finite=math.isfinite(means[0]) and math.isfinite(means[-1]),
             signals=tuple(v > 0 for v in told[len(scalars) :]),
         )
+
+
+@contextmanager
+def _norms_need_two(pictures: int) -> Iterator[None]:
+    """How many values a batch norm has to average, only the network itself can tell."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            f"The batch norms of this network cannot learn from {pictures} picture at a time; give a larger --batch, "
+            "2 or more for each process and part of train.accumulate, or a larger --size."
+        ) from None
 
 
 def split(batch: Batch, parts: int) -> Iterator[Batch]:

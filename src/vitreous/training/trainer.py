@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vitreous import config as configs
+from vitreous import duration
 from vitreous.errors import TrainingDiverged, UsageError
 from vitreous.store.checkpoint import Checkpoint, RunFolder
 from vitreous.tasks.task import Task
@@ -88,6 +89,7 @@ class Trainer:
         self.seed = seed
         self.identity = configs.to_dict({"train": config} if identity is None else identity)
         self.log = log or Log(None)
+        self._spent = spent
         self._clock = Clock(spent, config.budget_seconds if config.plan is None else None)
         device.share([*self.task.parameters(), *self.task.buffers()])
         average = None if config.optim.ema is None else Average(task.network, config.optim.ema)
@@ -287,6 +289,7 @@ class Trainer:
             self._save(milestone=True, revise=False)
         else:
             self._restore(checkpoint, force)
+        self._tell_if_short(new=checkpoint is None)
         counters = self._state.counters
         self._clock.start(counters.step)
         self._saved = (counters.step, time.monotonic())
@@ -321,6 +324,18 @@ class Trainer:
         plan = self._clock.first_plan(measured, evaluation, epoch, config.evaluate_every)
         steps, every = self.device.agree(plan.steps), self.device.agree(plan.evaluate_every)
         return Plan(steps=int(steps), evaluate_every=int(every))
+
+    def _tell_if_short(self, new: bool) -> None:
+        """A budget that ends before every picture was seen once is hardly what was meant."""
+        steps, epoch, budget = self._plan.end, self.train.steps_per_epoch, self.config.budget_seconds
+        if budget is None or steps >= epoch:
+            return
+        spent = f"looking at the data took {duration.show(self._spent)} of it, and " if new else ""
+        left = f"{steps} step{' was' if steps == 1 else 's were'} left"
+        self.log.notice(
+            f"The budget of {duration.show(budget)} was too short: {spent}{left}, of the {epoch} that one pass over "
+            "the training pictures takes; give a longer --budget."
+        )
 
     def _is_stale(self) -> bool:
         return self.config.patience is not None and self._state.counters.stale >= self.config.patience
