@@ -13,8 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import vitreous as vt
-from vitreous.data.preprocess import fit
-from vitreous.predictor import files, from_array
+from vitreous.data.dataset import ArraySource, Pictures
+from vitreous.data.preprocess import Preprocess, fit
+from vitreous.predictor import files
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +71,11 @@ def test_arrays_of_other_kinds_are_refused(run: vt.Predictor, pixels: np.ndarray
         run.predict(pixels)
 
 
-def test_grey_and_colour_arrays_agree() -> None:
-    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    assert torch.equal(from_array(grey), from_array(np.stack([grey] * 3, axis=2)))
-    assert torch.equal(from_array(grey), from_array(grey[:, :, None]))
+def test_grey_and_colour_arrays_agree(run: vt.Predictor) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (300, 400), dtype=np.uint8)
+    ways = (grey, grey[:, :, None], np.stack([grey] * 3, axis=2), np.asfortranarray(grey), grey[::-1][::-1])
+    first, *others = (run._prepare(way)[1] for way in ways)
+    assert all(torch.equal(first, other) for other in others)
 
 
 def test_nothing_matches_is_said(tmp_path: Path) -> None:
@@ -87,6 +89,40 @@ def test_the_preprocessing_of_training_is_the_one_applied(run: vt.Predictor, pho
     pixels = np.array(Image.open(photos / "long" / "001.png"))
     image = fit(torch.from_numpy(pixels).permute(2, 0, 1), run.preprocess)[None]
     assert np.array_equal(run.probabilities(image)[0].numpy(), run.predict(pixels).probabilities)
+
+
+@pytest.mark.parametrize("shape", [(600, 600), (600, 720, 3), (1400, 610, 3), (2100, 2050, 3)])
+def test_arrays_become_the_pixels_that_fitting_on_them_sees(run: vt.Predictor, shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    rules = Preprocess(size=96, store=110)  # what the recipe chooses for such pictures
+    seen = Pictures(ArraySource(pixels[None], [0], ["a"]), [0], rules)[0].image
+    given = vt.Predictor(run.network, rules, run.classes)._prepare(pixels)[1]
+    assert torch.equal(given, fit(seen, rules))
+
+
+def test_a_tuple_of_files_is_several_pictures(run: vt.Predictor, photos: Path) -> None:
+    paths = sorted((photos / "round").iterdir())[:3]
+    for several in (tuple(paths), tuple(paths[:2]), tuple(map(str, paths[:2])), (paths[0].read_bytes(),) * 2):
+        answers = run.predict(several)
+        assert len(answers) == len(several)
+        assert np.allclose(answers[0].probabilities, run.predict(paths[0]).probabilities, atol=1e-5)
+    pair = ("a name", paths[0].read_bytes())
+    assert run.predict(pair).name == "a name"
+    assert [a.name for a in run.predict((pair, pair))] == ["a name", "a name"]
+
+
+def test_what_is_no_picture_is_said(run: vt.Predictor, photos: Path) -> None:
+    path = photos / "round" / "000.png"
+    for strange in (5, (path, path, path), None):
+        (answer,) = run.predict([strange])
+        assert "is no picture" in answer.error
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+def test_a_batch_of_nothing_is_refused(run: vt.Predictor, photos: Path, batch: int) -> None:
+    for pictures in (photos, [photos / "round" / "000.png"], photos / "round" / "000.png"):
+        with pytest.raises(vt.UsageError, match="batch"):
+            run.predict(pictures, batch=batch)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "card.json", "outputs.safetensors", "metrics.jsonl"])

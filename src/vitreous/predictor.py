@@ -11,23 +11,23 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vitreous import config
-from vitreous.data.image import decode
+from vitreous.data.image import decode, from_pixels
 from vitreous.data.listing import SUFFIXES
-from vitreous.data.preprocess import Preprocess, fit, shrink
-from vitreous.errors import BadData, UnreadableImage
+from vitreous.data.preprocess import Preprocess, fit
+from vitreous.errors import BadData, UnreadableImage, UsageError
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.results import Classes
 from vitreous.store.checkpoint import RunFolder
 
 Picture = str | Path | bytes | np.ndarray | tuple[str, bytes]
-"""A file, the bytes of one (with its name, if it has one), or uint8 pixels (h, w), (h, w, 1) or (h, w, 3)."""
+"""A file, the bytes of one (in a pair with its name, if it has one), or uint8 pixels (h, w), (h, w, 1), (h, w, 3)."""
 
 
 class Predictor:
@@ -91,8 +91,8 @@ class Predictor:
         """Classify one picture, or several.
 
         Args:
-            pictures: a file, the bytes of one, uint8 pixels (h, w[, 3]), a list of these; or the name of a folder,
-                or a glob pattern, which give a list.
+            pictures: a file, the bytes of one, a pair of its name and these bytes, uint8 pixels (h, w[, 3]), a list of
+                these; or the name of a folder, or a glob pattern, which give a list. Any other tuple is a list.
             batch: pictures that go through the network at once.
 
         Returns:
@@ -100,21 +100,28 @@ class Predictor:
 
         Raises:
             BadData: nothing matches.
+            UsageError: ``batch`` is less than 1.
             UnreadableImage: the one picture asked for cannot be decoded; in a list it is answered with its ``error``.
         """
         if isinstance(pictures, (str, Path)):
             found = files(pictures)
             if found != [Path(pictures)]:
                 return list(self.stream(found, batch=batch))
-        if isinstance(pictures, (str, Path, bytes, np.ndarray, tuple)):
-            (answer,) = self.stream([pictures], batch=1)
+        if isinstance(pictures, (str, Path, bytes, np.ndarray)) or _is_named(pictures):
+            (answer,) = self.stream([pictures], batch=min(batch, 1))
             if answer.error is not None:
                 raise UnreadableImage(f"{answer.name}: {answer.error}")
             return answer
         return list(self.stream(pictures, batch=batch))
 
     def stream(self, pictures: Iterable[Picture], *, batch: int = 32) -> Iterator[Classes]:
-        """Answers one after another in the order of ``pictures``; memory does not grow with their number."""
+        """Answers one after another in the order of ``pictures``; memory does not grow with their number.
+
+        Raises:
+            UsageError: ``batch`` is less than 1.
+        """
+        if batch < 1:
+            raise UsageError(f"A batch of {batch} pictures answers nothing; give 1 or more.")
         with ThreadPoolExecutor(max_workers=2) as pool:
             todo = iter(pictures)
             ahead = [pool.submit(self._prepare, p) for p in islice(todo, batch)]
@@ -144,11 +151,13 @@ class Predictor:
     def _prepare(self, picture: Picture) -> tuple[str, Tensor | None, str | None, tuple[str, ...]]:
         """(name, (3, size, size) uint8 or None, reason or None, notices)."""
         name = str(picture) if isinstance(picture, (str, Path)) else "picture"
-        if isinstance(picture, tuple):
+        if _is_named(picture):
             name, picture = picture
         try:
             if isinstance(picture, np.ndarray):
-                return name, fit(shrink(from_array(picture), self.preprocess), self.preprocess), None, ()
+                return name, fit(from_pixels(from_array(picture), self.preprocess), self.preprocess), None, ()
+            if not isinstance(picture, (str, Path, bytes)):
+                raise BadData(f"A {type(picture).__name__} is no picture; give a file, its bytes, or uint8 pixels.")
             data = picture if isinstance(picture, bytes) else read(picture)
             decoded = decode(data, self.preprocess)
             return name, fit(decoded.pixels, self.preprocess), None, decoded.facts.notices
@@ -188,18 +197,22 @@ def read(path: str | Path) -> bytes:
         raise BadData(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def from_array(pixels: np.ndarray) -> Tensor:
-    """uint8 (h, w), (h, w, 1) or (h, w, 3) -> (3, h, w) uint8.
+def from_array(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (h, w), (h, w, 1) or (h, w, 3) -> the same without an axis of length 1.
 
     Raises:
         BadData: another type or shape. Guessing a scale for floats has cost people whole projects.
     """
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)):
         raise BadData(f"An array must be uint8 of shape (h, w) or (h, w, 3), not {pixels.dtype} {pixels.shape}.")
-    grey_or_colour = pixels.reshape(*pixels.shape[:2], -1)
-    return torch.from_numpy(
-        np.ascontiguousarray(np.broadcast_to(grey_or_colour, (*pixels.shape[:2], 3)).transpose(2, 0, 1))
-    )
+    if pixels.size == 0:
+        raise BadData(f"An array of shape {pixels.shape} has no pixels.")
+    return pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+def _is_named(picture: object) -> TypeGuard[tuple[str, bytes]]:
+    """A file's bytes with its name, rather than two pictures."""
+    return isinstance(picture, tuple) and [type(part) for part in picture] == [str, bytes]
 
 
 def _hidden(path: Path, root: Path) -> bool:

@@ -24,7 +24,18 @@ from vitreous.data.quiet import quiet
 from vitreous.data.refusal import explain, jpeg_lacks_only_its_end, refuse_at_sight
 from vitreous.errors import UnreadableImage
 
-__all__ = ["Decoded", "Facts", "Preprocess", "decode", "encode_jpeg", "encode_png", "fit", "shrink", "step_one"]
+__all__ = [
+    "Decoded",
+    "Facts",
+    "Preprocess",
+    "decode",
+    "encode_jpeg",
+    "encode_png",
+    "fit",
+    "from_pixels",
+    "shrink",
+    "step_one",
+]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM") + (("AVIF",) if features.check("avif") else ())
 """Pillow formats that are tried at all (MPO comes with JPEG); the rest of its list has a history of holes."""
@@ -94,6 +105,11 @@ def decode(data: bytes, preprocess: Preprocess | None = None) -> Decoded:
         raise UnreadableImage(reason)
 
 
+def from_pixels(pixels: np.ndarray, preprocess: Preprocess) -> Tensor:
+    """Step 1 of (h, w) or (h, w, 3) uint8 that come from no file: what ``decode`` makes of a lossless file of them."""
+    return _pixels(Image.fromarray(pixels), preprocess)[0]
+
+
 def encode_png(pixels: Tensor) -> bytes:
     """(3, h, w) or (1, h, w) uint8 -> a PNG file, lossless."""
     return _encode(pixels, "PNG", compress_level=1)
@@ -126,18 +142,25 @@ def _decode(data: bytes, preprocess: Preprocess | None) -> Decoded:
     clear = image.info.get("transparency")
     if facts.bits == 16 and isinstance(clear, tuple):  # Pillow keeps the high bytes of the pixels, but not of this
         image.info["transparency"] = tuple(level >> 8 for level in clear)
+    pixels, remark = _pixels(image, preprocess, facts.orientation)
+    return Decoded(pixels, replace(facts, notices=facts.notices + remark))
+
+
+def _pixels(image: Image.Image, preprocess: Preprocess | None, orientation: int = 1) -> tuple[Tensor, tuple[str, ...]]:
+    """(3, h, w) uint8 of an opened picture, step 1 applied where there is a ``preprocess``; what there is to say."""
+    background = (preprocess or Preprocess()).background
     reduction = _load(image, preprocess)
     low, high, remark = _range(image)
     levels = np.concatenate(
-        [_levels(band, low, high, rules.background, reduction) for band in _bands(image, reduction)]
+        [_levels(band, low, high, background, reduction) for band in _bands(image, reduction)]
     )  # (h, w) or (h, w, 3)
     if image.format != "TIFF":  # Pillow turns TIFFs itself
-        levels = _upright(levels, facts.orientation)
+        levels = _upright(levels, orientation)
     pixels = torch.from_numpy(np.ascontiguousarray(levels))
     pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     if preprocess:
         pixels = shrink(pixels, preprocess)
-    return Decoded(pixels.expand(3, -1, -1).contiguous(), replace(facts, notices=facts.notices + remark))
+    return pixels.expand(3, -1, -1).contiguous(), remark
 
 
 def _decode_endless(data: bytes, preprocess: Preprocess | None, reason: str) -> Decoded:
