@@ -1,18 +1,26 @@
 """The ledger of weights against timm's own records. Run it in the peers' environment.
 
 Compares licence, repository, size, crop, normalisation, interpolation and number of classes of every row, and which tag
-is the default; accuracies are not in the library.
+is the default; accuracies are not in the library. With ``--load PATTERN`` it also makes timm's model of each tag with
+random weights, and loads its file here by the way that published weights take.
 """
 
 from __future__ import annotations
 
+import argparse
+import fnmatch
 import sys
+import tempfile
+from pathlib import Path
 
 import peers  # noqa: F401 - before timm
 import timm
+from safetensors.torch import save_model
 from timm.models import get_pretrained_cfg
 
+from vitreous.errors import VitreousError
 from vitreous.models import CATALOGUE
+from vitreous.weights import pretrained
 from vitreous.weights.ledger import LEDGER, Weights, repository
 
 LICENCES = {
@@ -46,8 +54,23 @@ def differences(name: str, weights: Weights) -> list[str]:
     return found
 
 
+def refusal(name: str, weights: Weights) -> str | None:
+    """Why timm's file does not load here, if it does not."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.safetensors"
+        save_model(timm.create_model(f"{name}.{weights.tag}"), str(file))
+        try:
+            pretrained.create(name, tag=weights.tag, file=file, classes=None if weights.classes else 3)
+        except VitreousError as error:
+            return str(error)
+    return None
+
+
 def main() -> int:
     """Print every difference; 1 if there is one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--load", metavar="PATTERN", default="", help="names whose files are loaded, such as 'vit_*'")
+    pattern = parser.parse_args().load
     bad = 0
     for name, rows in LEDGER.items():
         default = get_pretrained_cfg(name)
@@ -57,6 +80,10 @@ def main() -> int:
         for weights in rows:
             for text in differences(name, weights):
                 print(f"{name}.{weights.tag}: {text}")
+                bad += 1
+            said = refusal(name, weights) if fnmatch.fnmatch(name, pattern) else None
+            if said:
+                print(f"{name}.{weights.tag} does not load: {said}")
                 bad += 1
     for name in CATALOGUE:
         if timm.is_model_pretrained(name) and name not in LEDGER:

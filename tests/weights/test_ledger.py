@@ -16,6 +16,10 @@ from vitreous.weights.ledger import LEDGER, Listed, Weights
 LICENCES = {"Apache-2.0", "MIT", "BSD-3-Clause", *ledger.RESTRICTED}
 
 
+def test_every_name_is_a_model_of_the_catalogue() -> None:
+    assert set(LEDGER) <= set(CATALOGUE)
+
+
 @pytest.mark.parametrize("name", LEDGER)
 def test_every_row_is_possible(name: str) -> None:
     tags = [weights.tag for weights in LEDGER[name]]

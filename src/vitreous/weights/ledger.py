@@ -24,7 +24,7 @@ HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 UNIT = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 RESTRICTED = {
     "CC-BY-NC-4.0": "not for commercial use",
-    "Apple-CVNets": "Apple's own terms, without patents; whether they cover weights is unanswered",
+    "Apple-CVNets": "Apple's own terms, which grant no patents",
 }
 
 
@@ -89,7 +89,9 @@ _deit3_22k: _Make = partial(Weights, "fb_in22k_ft_in1k", crop=1.0)
 # Liu et al. 2021 and 2022
 _swin: _Make = partial(Weights, "ms_in1k", crop=0.9, licence="MIT")
 _swin_22k: _Make = partial(Weights, "ms_in22k_ft_in1k", crop=0.9, licence="MIT")
-# Mehta and Rastegari 2022 and 2023; the originals take blue, green, red, timm's files red, green, blue
+_swinv2_22k = Weights("ms_in22k", None, 192, 0.9, licence="MIT", classes=21841)
+# Mehta and Rastegari 2022 and 2023; the originals take blue, green, red, timm's files red, green, blue. Whether the
+# licence of the code covers the weights was asked in apple/ml-cvnets issue 88, without an answer
 _mobilevit: _Make = partial(Weights, "cvnets_in1k", size=256, crop=0.9, normalisation=UNIT, licence="Apple-CVNets")
 _mobilevit2: _Make = partial(_mobilevit, crop=0.888)
 _mobilevit2_22k: _Make = partial(
@@ -206,8 +208,12 @@ LEDGER: dict[str, tuple[Weights, ...]] = {
     "swinv2_small_window16_256": (_swin(84.22, 256),),
     "swinv2_base_window8_256": (_swin(84.25, 256),),
     "swinv2_base_window16_256": (_swin(84.60, 256),),
+    "swinv2_base_window12_192": (_swinv2_22k,),
     "swinv2_base_window12to16_192to256": (_swin_22k(86.27, 256),),
     "swinv2_base_window12to24_192to384": (_swin_22k(87.10, 384, crop=1.0),),
+    "swinv2_large_window12_192": (_swinv2_22k,),
+    "swinv2_large_window12to16_192to256": (_swin_22k(86.95, 256),),
+    "swinv2_large_window12to24_192to384": (_swin_22k(87.46, 384, crop=1.0),),
     # ---------------------------------------------------------------- mobile transformers
     "mobilevit_xxs": (_mobilevit(68.94),),
     "mobilevit_xs": (_mobilevit(74.62),),
@@ -229,10 +235,6 @@ LEDGER: dict[str, tuple[Weights, ...]] = {
     "efficientvit_m3": (_efficientvit_ms(73.39),),
     "efficientvit_m4": (_efficientvit_ms(74.34),),
     "efficientvit_m5": (_efficientvit_ms(77.09),),
-    # ---------------------------------------------------------------- d'Ascoli et al. 2021
-    "convit_tiny": (Weights("fb_in1k", 73.11, 224, 0.875),),
-    "convit_small": (Weights("fb_in1k", 81.42, 224, 0.875),),
-    "convit_base": (Weights("fb_in1k", 82.29, 224, 0.875),),
     # ---------------------------------------------------------------- convolutional yardsticks
     "resnet18": (_a1(71.50, note="73.16 at 288 px"), _tv(69.76)),
     "resnet34": (_a1(76.42, note="77.93 at 288 px"), _tv(73.31)),
