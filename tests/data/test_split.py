@@ -83,6 +83,19 @@ def test_adding_pictures_moves_no_other(seed):
     assert (after[:n] == before).all()
 
 
+@pytest.mark.parametrize(("n", "moved"), [(30, 1.3), (100, 1.1), (300, 0.5)])
+def test_a_small_class_that_grows_by_a_fifth_moves_about_one_picture_and_none_from_test_to_train(n, moved):
+    moves, left = [], []
+    for seed in range(300):
+        digests, labels = digests_of(n + n // 5, seed * 10_000), np.zeros(n + n // 5, dtype=np.int64)
+        before = split(labels[:n], digests[:n], each_alone(n))
+        after = split(labels, digests, each_alone(n + n // 5))[:n]
+        moves.append((after != before).sum())
+        left.append(((before == TEST) & (after != TEST)).sum())
+        assert not ((before == TEST) & (after == TRAIN)).any()
+    assert np.mean(moves) < moved and np.mean(left) < 0.25
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(3, 200), st.integers(0, 10**6))
 def test_adding_one_picture_moves_three_at_most(n, start):

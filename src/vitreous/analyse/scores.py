@@ -63,7 +63,11 @@ class ClassScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Everything counted on one set of pictures. Means over classes leave out classes that have no picture."""
+    """Everything counted on one set of pictures.
+
+    Balanced accuracy leaves out classes that have no picture, macro F1 only those that were not answered either: a
+    name that is given to pictures of other classes counts as 0 there, as in scikit-learn.
+    """
 
     count: int
     correct: int
