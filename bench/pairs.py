@@ -50,11 +50,25 @@ class Pair(NamedTuple):
 # ---------------------------------------------------------------- timm
 
 # family: what timm's constructor needs to be told so that other sizes work
-TIMM_OPTIONS: dict[str, dict[str, object]] = {"vit": {"dynamic_img_size": True, "dynamic_img_pad": True}}
-# family: a second size, where timm cannot take any; None where it has none that means the same
-SECOND: dict[str, tuple[int, int] | None] = {"vit": (150, 250), "efficientvit_ms": None}
+TIMM_OPTIONS: dict[str, dict[str, object]] = {
+    "vit": {"dynamic_img_size": True, "dynamic_img_pad": True},
+    "swin": {"drop_path_rate": 0.0},
+    "swinv2": {"drop_path_rate": 0.0},
+}
+# family: a second size, where timm cannot take any, perhaps by the first; None where it has none that means the same
+Size = tuple[int, int]
+SECOND: dict[str, Size | Callable[[int], Size] | None] = {
+    "vit": (150, 250),
+    "swin": lambda side: (side, 2 * side),  # whole windows: timm's see what fills up others; no smaller ones: its
+    "swinv2": lambda side: (side // 2, side),  # table of biases is stretched along a curve, not bicubic
+    "efficientvit_ms": None,
+}
 # family: the same few blocks in both, for the models too large to compare whole every time
-SHALLOW: dict[str, tuple[dict[str, object], dict[str, object]]] = {"vit": ({"depth": 2}, {"depth": 2})}
+SHALLOW: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "vit": ({"depth": 2}, {"depth": 2}),
+    "swin": ({"depths": (2, 2, 2, 2)}, {"depths": (2, 2, 2, 2)}),
+    "swinv2": ({"depths": (2, 2, 2, 2)}, {"depths": (2, 2, 2, 2)}),
+}
 LARGE = ("*_large_*", "*_huge_*", "*_giant_*", "*_gigantic_*")
 
 
@@ -66,6 +80,14 @@ def ask_timm(peer: nn.Module, x: Tensor) -> Answer:
     if last.ndim == 4 and all(m.shape != last.shape for m in maps):
         maps = [*maps, last]
     return Answer(peer.forward_head(last), tuple(maps), pooled if pooled.ndim == 2 else None)
+
+
+def ask_timm_swin(peer: nn.Module, x: Tensor) -> Answer:
+    """The same, with the windows it was built with, where the picture is large enough for them."""
+    if not hasattr(peer, "built"):
+        peer.built = [stage.blocks[0].window_size for stage in peer.layers]
+    peer.set_input_size(img_size=tuple(x.shape[-2:]), window_size=peer.built)
+    return ask_timm(peer, x)
 
 
 def ask_timm_mobilevitv2(peer: nn.Module, x: Tensor) -> Answer:
@@ -93,6 +115,8 @@ def ask_timm_efficientvit_ms(peer: nn.Module, x: Tensor) -> Answer:
 
 # family: how to ask, where what timm calls a map or pooled is not what ours is
 TIMM_ASK: dict[str, Callable[[nn.Module, Tensor], Answer]] = {
+    "swin": ask_timm_swin,
+    "swinv2": ask_timm_swin,
     "mobilevitv2": ask_timm_mobilevitv2,
     "efficientvit": ask_timm_efficientvit,
     "efficientvit_ms": ask_timm_efficientvit_ms,
@@ -109,6 +133,7 @@ def timm_pairs(full: bool) -> Iterator[Pair]:
             theirs, ours = SHALLOW.get(row.family, ({}, {}))
         given = TIMM_OPTIONS.get(row.family, {}) | theirs
         second = SECOND.get(row.family, (row.size - 64, row.size + 32))
+        second = second(row.size) if callable(second) else second
         sizes = ((row.size, row.size), *([second] if second else []))
         ask = TIMM_ASK.get(row.family, ask_timm)
         yield Pair("timm", name, _timm(name, given), ask, sizes, ours)
@@ -169,6 +194,24 @@ def ask_torchvision_mobile(peer: nn.Module, x: Tensor) -> Answer:
     return Answer(peer.classifier[-1](pooled), tuple(maps), pooled)
 
 
+def build_torchvision_swin(make: Callable[..., nn.Module]) -> nn.Module:
+    """torchvision's Swin without the stochastic depth that it sets by itself."""
+    peer = make(num_classes=CLASSES)
+    for module in peer.modules():
+        if isinstance(module, torchvision.ops.StochasticDepth):
+            module.p = 0.0
+    return peer
+
+
+def ask_torchvision_swin(peer: nn.Module, x: Tensor) -> Answer:
+    maps = []
+    for part in peer.features:
+        x = part(x)
+        maps.append(x.permute(0, 3, 1, 2))
+    pooled = peer.norm(x).mean((1, 2))
+    return Answer(peer.head(pooled), tuple(maps), pooled)
+
+
 def torchvision_pairs() -> Iterator[Pair]:
     """The architectures whose torchvision weights people have."""
     tv = torchvision.models
@@ -178,6 +221,17 @@ def torchvision_pairs() -> Iterator[Pair]:
     yield Pair("torchvision", "resnet50", resnet, ask_torchvision_resnet, ((224, 224), (97, 130)))
     convnext = lambda: tv.convnext_tiny(num_classes=CLASSES, stochastic_depth_prob=0.0)  # noqa: E731
     yield Pair("torchvision", "convnext_tiny", convnext, ask_torchvision_convnext, ((224, 224), (160, 256)))
+    for name, make, side in (
+        ("swin_tiny_patch4_window7_224", tv.swin_t, 224),
+        ("swinv2_tiny_window8_256", tv.swin_v2_t, 256),
+    ):
+        yield Pair(
+            "torchvision",
+            name,
+            partial(build_torchvision_swin, make),
+            ask_torchvision_swin,
+            ((side, side), (side, 2 * side)),
+        )
     mobiles = [
         ("mobilenetv3_large_100", tv.mobilenet_v3_large, {"dropout": 0.0}, {"eps": 1e-3}),
         ("mobilenetv3_small_100", tv.mobilenet_v3_small, {"dropout": 0.0}, {"eps": 1e-3}),
@@ -242,6 +296,19 @@ def ask_transformers_convnext(peer: nn.Module, x: Tensor) -> Answer:
     return Answer(peer.classifier(out.pooler_output), out.hidden_states, out.pooler_output)
 
 
+def ask_transformers_swin(peer: nn.Module, x: Tensor) -> Answer:
+    maps: list[Tensor] = []
+
+    def keep(block: nn.Module, args: object, output: tuple[Tensor, ...]) -> None:
+        maps.append(plane(output[0], x, 4 * 2 ** len(maps)))
+
+    hooks = [stage.blocks[-1].register_forward_hook(keep) for stage in peer.base_model.encoder.layers]
+    pooled = peer.base_model(x).pooler_output
+    for hook in hooks:
+        hook.remove()
+    return Answer(peer.classifier(pooled), tuple(maps), pooled)
+
+
 def ask_transformers_mobilevit(peer: nn.Module, x: Tensor) -> Answer:
     out = peer.mobilevit(x.flip(1), output_hidden_states=True)  # its weights see BGR
     maps = (*out.hidden_states, out.last_hidden_state)
@@ -283,6 +350,20 @@ def transformers_pairs() -> Iterator[Pair]:
     convnext_config = hf.ConvNextConfig(num_labels=CLASSES, layer_norm_eps=1e-6)
     convnext = lambda: hf.ConvNextForImageClassification(convnext_config)  # noqa: E731
     yield Pair("transformers", "convnext_tiny", convnext, ask_transformers_convnext, ((224, 224), (160, 256)))
+    # a second size only where every stage shifts at both: theirs does not settle that anew for each picture
+    still = {"drop_path_rate": 0.0, "num_labels": CLASSES}
+    two = {"embed_dim": 24, "depths": [2, 2], "num_heads": [3, 6]} | still
+    ours = {"width": 24, "depths": (2, 2), "heads": (3, 6)}
+    swin = lambda given: lambda: hf.SwinForImageClassification(hf.SwinConfig(**given))  # noqa: E731
+    name = "swin_tiny_patch4_window7_224"
+    yield Pair("transformers", name, swin(still), ask_transformers_swin, ((224, 224),))
+    small = swin({"image_size": 112} | two)
+    yield Pair("transformers", name, small, ask_transformers_swin, ((112, 112), (168, 224)), ours)
+    swinv2 = lambda given: lambda: hf.Swinv2ForImageClassification(hf.Swinv2Config(window_size=8, **given))  # noqa: E731
+    name = "swinv2_tiny_window8_256"
+    yield Pair("transformers", name, swinv2({"image_size": 256} | still), ask_transformers_swin, ((256, 256),))
+    small = swinv2({"image_size": 128} | two)
+    yield Pair("transformers", name, small, ask_transformers_swin, ((128, 128), (192, 256)), ours)
     # without dropout, which training mode would draw
     still = {"num_labels": CLASSES, "hidden_dropout_prob": 0.0}
     mobilevit = lambda: hf.MobileViTForImageClassification(hf.MobileViTConfig(**still))  # noqa: E731
