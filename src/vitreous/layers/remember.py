@@ -17,9 +17,7 @@ class Remembered:
 
     def __init__(self, keep: int = 8) -> None:
         self.keep = keep
-        self._stamp: tuple[object, ...] = ()
-        self._weights: list[Tensor] = []
-        self._answers: dict[Hashable, Tensor] = {}
+        self._kept: tuple[tuple[object, ...], list[Tensor], dict[Hashable, Tensor]] = ((), [], {})
 
     def __call__(self, key: Hashable, weights: Sequence[Tensor], compute: Callable[[], Tensor]) -> Tensor:
         """``compute()``, or what it gave before for this ``key`` and these ``weights``."""
@@ -28,14 +26,16 @@ class Remembered:
         if torch.compiler.is_compiling():
             return compute()
         stamp = tuple((w.data_ptr(), w._version, w.device, w.dtype) for w in weights)
-        if stamp != self._stamp or len(self._answers) >= self.keep:
-            self._stamp, self._weights, self._answers = stamp, [w.detach() for w in weights], {}
-        if key not in self._answers:
+        known, _, answers = self._kept
+        if stamp != known or (key not in answers and len(answers) >= self.keep):
+            answers = {}
+            self._kept = (stamp, [w.detach() for w in weights], answers)  # in one step: threads may share this
+        if key not in answers:
             # an answer that will also be used with gradients must not be born in inference mode
             with torch.inference_mode(bool(weights) and torch.is_inference_mode_enabled()):
-                self._answers[key] = compute()
-        return self._answers[key]
+                answers[key] = compute()
+        return answers[key]
 
     def __getstate__(self) -> dict[str, object]:
         """A copy starts empty: its weights lie elsewhere."""
-        return {"keep": self.keep, "_stamp": (), "_weights": [], "_answers": {}}
+        return {"keep": self.keep, "_kept": ((), [], {})}
