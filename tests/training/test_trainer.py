@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -298,10 +299,11 @@ def _rest(plan: Plan) -> dict:
 def test_a_budget_that_ends_before_an_epoch_is_said(make, program):
     budget = {"steps": None, "evaluate_every": None, "val": False}
     spent = make("spent", **budget, budget_seconds=1.0, spent=60.0)
-    told = "The budget of 1.0s was too short: looking at the data took 1m of it, and 1 step was left, of the 6 that one"
+    told = r"The budget of 1.0s was too short: looking at the data and starting took 1m(\d+s)?, and 1 step was left"
     (notice,) = spent.fit().notices
-    assert notice.startswith(told) and notice.endswith("; give a longer --budget.")
-    assert make("plenty", **budget, budget_seconds=3.0).fit().notices == ()
+    assert re.match(told, notice) and notice.endswith("; give a longer --budget.")
+    enough = {"steps": 6, "evaluate_every": 6}  # of a run that is repeated
+    assert make("plenty", **budget, budget_seconds=1.0, plan=enough).fit().notices == ()
 
 
 def test_a_time_budget_survives_an_interruption(make, program, tmp_path):

@@ -89,7 +89,6 @@ class Trainer:
         self.seed = seed
         self.identity = configs.to_dict({"train": config} if identity is None else identity)
         self.log = log or Log(None)
-        self._spent = spent
         self._clock = Clock(spent, config.budget_seconds if config.plan is None else None)
         device.share([*self.task.parameters(), *self.task.buffers()])
         average = None if config.optim.ema is None else Average(task.network, config.optim.ema)
@@ -330,7 +329,7 @@ class Trainer:
         steps, epoch, budget = self._plan.end, self.train.steps_per_epoch, self.config.budget_seconds
         if budget is None or steps >= epoch:
             return
-        spent = f"looking at the data took {duration.show(self._spent)} of it, and " if new else ""
+        spent = f"looking at the data and starting took {duration.show(self._clock.elapsed)}, and " if new else ""
         left = f"{steps} step{' was' if steps == 1 else 's were'} left"
         self.log.notice(
             f"The budget of {duration.show(budget)} was too short: {spent}{left}, of the {epoch} that one pass over "
