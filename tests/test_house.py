@@ -57,7 +57,7 @@ REFUSED = [
     (r"training/\w+", r"vitreous\.tasks\.(?!task)\w+"),  # the loop knows tasks by contract
     (r"training/\w+", r"vitreous\.(network|models)"),
     (r"tasks/\w+", r"vitreous\.data\.(?!views|transforms|mix|preprocess)\w+"),
-    (r"models/(?!__init__|describe)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families never import each other
+    (r"models/(?!__init__|describe|costs)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families never import each other
     (r"cli/\w+", r"vitreous\.weights\.(?!ledger)\w+"),
     (r"weights/\w+", r"vitreous\.store\.(?!files)\w+"),  # weights of others are files, and no run
     (r"(predictor|reports/\w+)", r"vitreous\.(tasks|training|run|recipes)"),

@@ -10,6 +10,7 @@ import torch
 
 from vitreous.errors import UsageError
 from vitreous.models import CATALOGUE, FAMILIES, catalogue, create, find, names
+from vitreous.models.costs import costs
 from vitreous.models.describe import describe
 
 PUBLISHED = {
@@ -183,3 +184,13 @@ def test_listing_the_names_loads_no_torch() -> None:
 def test_meta_networks_cost_no_memory() -> None:
     with torch.device("meta"):
         assert all(p.is_meta for p in create("vit_huge_patch14_224").parameters())
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_table_of_costs_is_what_the_models_cost(name: str) -> None:
+    found = describe(name)
+    assert costs()[name] == (found.params, found.macs), "write the table again: python bench/costs.py"
+
+
+def test_the_table_of_costs_is_the_catalogue() -> None:
+    assert set(costs()) == set(CATALOGUE)

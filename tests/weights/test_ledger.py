@@ -9,7 +9,7 @@ import vitreous as vt
 from vitreous.cli import show
 from vitreous.errors import UsageError
 from vitreous.models import CATALOGUE
-from vitreous.models.describe import Description
+from vitreous.models.costs import Cost
 from vitreous.weights import ledger
 from vitreous.weights.ledger import LEDGER, Listed, Weights
 
@@ -60,9 +60,7 @@ def test_the_list_of_models_holds_what_is_published() -> None:
 
 
 def listed(name: str, size: int, params: float, macs: float, *weights: Weights) -> Listed:
-    row = Listed(name, size, weights)
-    row.__dict__["cost"] = Description(name, size, int(params), int(macs), (), (), 1)
-    return row
+    return Listed(name, size, Cost(int(params), int(macs)), weights)
 
 
 ROWS = [

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from functools import partial
 
 from vitreous import models
 from vitreous.errors import UsageError
-
-if TYPE_CHECKING:
-    from vitreous.models.describe import Description
+from vitreous.models.costs import Cost, costs
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -59,14 +56,8 @@ class Listed:
 
     name: str
     size: int  # side of the square picture it is built for, pixels
+    cost: Cost  # at that size
     weights: tuple[Weights, ...]  # the default first
-
-    @cached_property
-    def cost(self) -> Description:
-        """Parameters and multiply-accumulates at that size; worked out when first asked for."""
-        from vitreous.models.describe import describe
-
-        return describe(self.name)
 
 
 _Make = Callable[..., Weights]
@@ -281,7 +272,7 @@ LEDGER: dict[str, tuple[Weights, ...]] = {
 
 def listed(name: str) -> Listed:
     """The model called ``name`` with all its weights."""
-    return Listed(name, models.find(name).size, LEDGER.get(name, ()))
+    return Listed(name, models.find(name).size, costs()[name], LEDGER.get(name, ()))
 
 
 def repository(name: str, weights: Weights) -> str:
