@@ -259,9 +259,9 @@ class SwinV2(TokenBackbone):
         """Stem, then one list a block; a merging goes with the block after it, the last norm with the last block."""
         groups: dict[str, list[str]] = {"stem": []}
         for name, _ in self.named_parameters():
-            part, stage, kind, block, *_ = [*name.split("."), "", ""]
+            part, *path = name.split(".")
             if part == "layers":
-                key = f"{stage}.{block if kind == 'blocks' else 0}"
+                key = f"{path[0]}.{path[2] if path[1] == 'blocks' else 0}"
             else:
                 key = list(groups)[-1] if part == "norm" else "stem"
             groups.setdefault(key, []).append(name)
