@@ -1,7 +1,8 @@
-"""Two engines, each in its own process, take turns at the same work: the fair way to time them on a noisy machine.
+"""Several engines, each in its own process, take turns at the same work: the fair way to time them on a noisy machine.
 
-Knows how to run, discard and compare; ``forward.py`` and ``train_step.py`` say which jobs. Parent and children are
-this file: ``python bench/duel.py ENGINE JOB WEIGHTS`` serves one engine over its standard input and output.
+Knows how to run, discard and compare; ``engines.py`` says who, ``forward.py``, ``train_step.py`` and ``image_size.py``
+say which jobs. Parent and children are this file: ``python bench/duel.py ENGINE JOB WEIGHTS`` serves one engine over
+its standard input and output.
 """
 
 from __future__ import annotations
@@ -16,70 +17,40 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ENGINES = ("vitreous", "timm")
+from engines import Job, engines
+
+from vitreous.models import CATALOGUE
+
 RESULTS = Path(__file__).parent / "results"
 
 
-class Job(NamedTuple):
-    """One row of a comparison."""
-
-    work: str  # "forward" or "train"
-    model: str
-    batch: int
-    bfloat16: bool = False
-    size: int = 224
-
-    @property
-    def label(self) -> str:
-        return f"{self.model}{' bf16' if self.bfloat16 else ''}"
-
-
 # ---------------------------------------------------------------- the child: one engine
-
-
-def build(engine: str, job: Job, weights: str) -> Any:
-    """The engine's network, image -> logits, with the weights that the timm child wrote."""
-    import torch
-
-    if engine == "timm":
-        import peers  # noqa: F401 - before timm
-        import timm
-        from safetensors.torch import save_file
-
-        torch.manual_seed(0)
-        network = timm.create_model(job.model, num_classes=1000)
-        save_file(network.state_dict(), weights)
-    else:
-        from vitreous.network import NetworkConfig, build_network
-        from vitreous.weights import foreign
-
-        config = NetworkConfig(model=job.model, classes=1000, size=job.size)
-        whole = build_network(config)
-        foreign.load(whole, weights)
-        network = torch.nn.Sequential(whole.backbone, whole.head)  # both engines start at normalised pixels
-    layout = torch.channels_last if job.model.startswith("resnet") else torch.contiguous_format
-    return network.to(memory_format=layout)
 
 
 def work(network: Any, job: Job) -> Callable[[], Any]:
     """One unit of work, as a function without arguments."""
     import torch
     import torch.nn.functional as F
+    from engines import layout
 
     torch.manual_seed(1)
-    image = torch.randn(job.batch, 3, job.size, job.size)
-    if job.model.startswith("resnet"):
-        image = image.contiguous(memory_format=torch.channels_last)
+    image = torch.randn(job.batch, 3, job.side, job.side).contiguous(memory_format=layout(job.model))
     label = torch.randint(0, 1000, (job.batch,))
-    network.train(job.work == "train")
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
 
-    def forward() -> Any:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=job.bfloat16):
-            return network(image)
+    if job.work == "forward":
+        image = image.bfloat16() if job.bfloat16 else image
+
+        def forward() -> Any:
+            with torch.inference_mode():
+                return network(image)
+
+        return forward
+
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
 
     def train() -> Any:
         with torch.autocast("cpu", torch.bfloat16, enabled=job.bfloat16):
@@ -89,7 +60,7 @@ def work(network: Any, job: Job) -> Callable[[], Any]:
         optimiser.zero_grad()
         return loss.detach()
 
-    return train if job.work == "train" else forward
+    return train
 
 
 def resident() -> float:
@@ -114,6 +85,7 @@ def live_peak(step: Callable[[], Any]) -> float:
 def serve(engine: str, job: Job, weights: str) -> None:
     """Build, say so, then time one unit of work for each line that comes in, until the input ends."""
     import torch
+    from engines import build
 
     step = work(build(engine, job, weights), job)
     square = torch.randn(512, 512)
@@ -145,42 +117,104 @@ class Side(NamedTuple):
         return statistics.median(self.seconds)
 
 
-def duel(job: Job, repeats: int) -> dict[str, Side]:
-    """Both engines on one job, taking turns; their first answers must agree.
+class Child:
+    """One engine's process."""
+
+    def __init__(self, engine: str, job: Job, weights: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", __file__, engine, json.dumps(job), weights],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            # so that threads of one engine do not spin while another works
+            env=os.environ | {"OMP_WAIT_POLICY": "passive"},
+        )
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def hear(self) -> Any:
+        """The next line of the child.
+
+        Raises:
+            RuntimeError: it has ended.
+        """
+        line = self.process.stdout.readline()
+        while line and line[0] not in "[{":  # a library's own greeting
+            line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(self.process.args)} ended early; run it alone to see why.")
+        return json.loads(line)
+
+    def work(self) -> Any:
+        """One unit of work: (seconds of the calibration, seconds of the work, MiB)."""
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return self.hear()
+
+
+def duel(job: Job, repeats: int, who: tuple[str, ...] = ()) -> dict[str, Side]:
+    """The engines ``who``, all by default, on one job, taking turns; the first answers of ours and timm's must agree.
 
     A repeat during which a calibrating matrix product ran below 70 % of its best is thrown away.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    who = who or engines(job)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         weights = str(Path(folder) / "weights.safetensors")
         children, first = {}, {}
-        for engine in reversed(ENGINES):  # timm first: it writes the weights
-            command = [sys.executable, "-W", "ignore", __file__, engine, json.dumps(job), weights]
-            children[engine] = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=os.environ | {"OMP_WAIT_POLICY": "passive"},
-            )
-            first[engine] = json.loads(children[engine].stdout.readline())
-        far = max(abs(a - b) for a, b in zip(*(f["answer"] for f in first.values()), strict=True))
-        assert far < (0.05 if job.bfloat16 else 1e-3), f"{job.label}: the engines disagree by {far}"
-        rows: dict[str, list[list[float]]] = {engine: [] for engine in ENGINES}
+        for engine in ("timm", *(e for e in who if e != "timm")):  # timm first: it writes the weights
+            children[engine] = stack.enter_context(Child(engine, job, weights))
+            first[engine] = children[engine].hear()
+        pairs = list(zip(first["vitreous"]["answer"], first["timm"]["answer"], strict=True))
+        far = max(abs(a - b) for a, b in pairs) / max(abs(b) for _, b in pairs)
+        assert far < (0.1 if job.bfloat16 else 1e-3), f"{job.label}: the engines disagree by {far}"
+        rows: dict[str, list[list[float]]] = {engine: [] for engine in who}
         for i in range(repeats + 1):
-            for engine in ENGINES if i % 2 else reversed(ENGINES):
-                child = children[engine]
-                child.stdin.write("go\n")
-                child.stdin.flush()
-                rows[engine].append(json.loads(child.stdout.readline()))
-        for child in children.values():
-            child.stdin.close()
-            child.wait()
-    best = min(row[0] for engine in ENGINES for row in rows[engine])
+            for engine in who if i % 2 else reversed(who):
+                rows[engine].append(children[engine].work())
+    best = min(row[0] for engine in who for row in rows[engine])
     sides = {}
-    for engine in ENGINES:
+    for engine in who:
         kept = [row[1] for row in rows[engine][1:] if row[0] <= best / 0.7] or [row[1] for row in rows[engine][1:]]
         sides[engine] = Side(kept, repeats - len(kept), first[engine]["live"], rows[engine][-1][2])
     return sides
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers depend on."""
+    import torch
+
+    facts = dict(
+        (part.strip() for part in line.split(":", 1))
+        for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    )
+    name = f"{facts.get('model name', platform.machine())}, family {facts.get('cpu family', 'unknown')}"
+    return {"machine": name, "cores": os.cpu_count(), "load": os.getloadavg()[0], "torch": torch.__version__}
+
+
+def record(job: Job, sides: dict[str, Side]) -> dict[str, Any]:
+    """One row of the results file; ratios are the time of the fastest other engine over ours."""
+    ours, others = sides["vitreous"], {engine: side for engine, side in sides.items() if engine != "vitreous"}
+    return (
+        job._asdict()
+        | {"size": job.side}
+        | {"ratio_of_medians": min(s.median for s in others.values()) / ours.median}
+        | {"ratio_of_best": min(min(s.seconds) for s in others.values()) / min(ours.seconds)}
+        | {f"{engine}_{field}": value for engine, side in sides.items() for field, value in side._asdict().items()}
+    )
+
+
+def known(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs whose model the catalogue has; the others are named and left out."""
+    for job in jobs:
+        if job.model not in CATALOGUE:
+            print(f"{job.label}: not in the catalogue, left out")
+    return [job for job in jobs if job.model in CATALOGUE]
 
 
 def report(title: str, name: str, jobs: Sequence[Job], repeats: int) -> None:
@@ -189,45 +223,31 @@ def report(title: str, name: str, jobs: Sequence[Job], repeats: int) -> None:
     from rich.table import Table
 
     table = Table(title=title, box=None)
-    for column in (
-        "model",
-        "batch",
-        "ours ms",
-        "timm ms",
-        "ratio",
-        "best ratio",
-        "live MiB",
-        "timm MiB",
-        "resident",
-        "timm",
-        "repeats kept",
-    ):
+    for column in ("model", "batch", "ours ms", "timm ms", "transf. ms", "ratio", "best", "live MiB", "timm", "kept"):
         table.add_column(column, justify="left" if column == "model" else "right")
-    written = []
-    for job in jobs:
-        ours, theirs = duel(job, repeats).values()
-        ratio, best = theirs.median / ours.median, min(theirs.seconds) / min(ours.seconds)
-        times = (f"{ours.median * 1e3:.1f}", f"{theirs.median * 1e3:.1f}", f"{ratio:.2f}", f"{best:.2f}")
-        memory = [f"{x:.0f}" for x in (ours.live, theirs.live, ours.resident, theirs.resident)]
-        kept = f"{len(ours.seconds)} and {len(theirs.seconds)} of {repeats}"
-        table.add_row(job.label, str(job.batch), *times, *memory, kept)
-        sides = {"vitreous": ours, "timm": theirs}
-        written.append(
-            job._asdict()
-            | {"ratio_of_medians": ratio, "ratio_of_best": best}
-            | {f"{engine}_{field}": value for engine, side in sides.items() for field, value in side._asdict().items()}
+    console, written = Console(width=130), []
+    for job in known(jobs):
+        sides = duel(job, repeats)
+        row = record(job, sides)
+        times = (f"{sides[e].median * 1e3:.1f}" if e in sides else "" for e in ("vitreous", "timm", "transformers"))
+        ratios = (f"{row['ratio_of_medians']:.2f}", f"{row['ratio_of_best']:.2f}")
+        memory = (f"{sides[e].live:.0f}" for e in ("vitreous", "timm"))
+        table.add_row(
+            job.label, str(job.batch), *times, *ratios, *memory, f"{len(sides['vitreous'].seconds)}/{repeats}"
         )
-    Console(width=130).print(
+        written.append(row)
+        save(name, repeats, written)  # after each job, for an hour may pass
+    console.print(
         table,
-        "ratio: timm's time over ours (above 1 ours is faster); live: peak of tensors; resident: whole process",
+        "ratio: the faster peer's median over ours (above 1 ours is faster); best: the same of the fastest repeats;"
+        " live: peak of tensors",
     )
-    machine = {
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-    }
+
+
+def save(name: str, repeats: int, rows: list[dict[str, Any]]) -> None:
+    """Write bench/results/NAME.json."""
     RESULTS.mkdir(exist_ok=True)
-    text = json.dumps(machine | {"repeats": repeats, "rows": written}, indent=1)
+    text = json.dumps(machine() | {"repeats": repeats, "rows": rows}, indent=1)
     (RESULTS / f"{name}.json").write_text(text + "\n")
 
 
