@@ -1,0 +1,194 @@
+"""Names of both Swins, written down the opposite way: ours to theirs, by hand."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitreous.errors import UsageError
+from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.weights import foreign
+
+Tensors = dict[str, Tensor]
+V1, V2 = "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"
+
+
+def build(seed: int, model: str, **more: object) -> Network:
+    torch.manual_seed(seed)
+    options = {"width": 4, "depths": (2, 1, 1), "heads": (1, 2, 4), "window": 4} | more
+    return build_network(NetworkConfig(model=model, classes=5, size=64, options=options)).eval()
+
+
+def weights(network: Network) -> Tensors:
+    with torch.no_grad():  # no two tensors alike
+        for p in network.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    return {key: t.clone() for key, t in network.state_dict().items() if key not in ("mean", "std")}
+
+
+def renamed(tensors: Tensors, *rules: tuple[str, str]) -> Tensors:
+    for ours, theirs in rules:
+        tensors = {re.sub(ours, theirs, key): t for key, t in tensors.items()}
+    return tensors
+
+
+def earlier(key: str) -> str:
+    """A merging at the end of the stage before."""
+    return re.sub(r"layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", key)
+
+
+def as_timm(tensors: Tensors) -> Tensors:
+    return renamed(tensors, (r"^backbone\.", ""))
+
+
+def as_released(tensors: Tensors) -> Tensors:
+    """With the index tables and masks that its files hold."""
+    out = {earlier(key): t for key, t in renamed(as_timm(tensors), (r"^head\.fc", "head")).items()}
+    for block in {key.rpartition(".attn.")[0] for key in out if ".attn." in key}:
+        out[f"{block}.attn.relative_position_index"] = torch.zeros(16, 16, dtype=torch.long)
+        out[f"{block}.attn.relative_coords_table"] = torch.zeros(1, 7, 7, 2)
+        out[f"{block}.attn_mask"] = torch.zeros(4, 16, 16)
+    return out
+
+
+def as_torchvision(tensors: Tensors) -> Tensors:
+    def name(key: str) -> str:
+        key = re.sub(r"^layers\.(\d)\.downsample\.", lambda m: f"features.{2 * int(m[1])}.", key)
+        key = re.sub(r"^layers\.(\d)\.blocks\.", lambda m: f"features.{2 * int(m[1]) + 1}.", key)
+        for ours, theirs in (
+            ("patch_embed.proj", "features.0.0"),
+            ("patch_embed.norm", "features.0.2"),
+            ("mlp.fc1", "mlp.0"),
+            ("mlp.fc2", "mlp.3"),
+            ("head.fc", "head"),
+        ):
+            key = key.replace(ours, theirs)
+        return key
+
+    out = {name(key): t for key, t in as_timm(tensors).items()}
+    for key in [key for key in out if key.endswith("q_bias")]:  # it ignores the third in the middle
+        q, v = out.pop(key), out.pop(key.replace("q_bias", "v_bias"))
+        out[key.replace("q_bias", "qkv.bias")] = torch.cat([q, torch.randn_like(q), v])
+    out["features.1.0.attn.relative_position_index"] = torch.zeros(256, dtype=torch.long)
+    return out
+
+
+def as_hugging_face(tensors: Tensors, model: str, new: bool = False) -> Tensors:
+    layers = rf"{model}.encoder.layers"
+    own = "attention" if new else "attention.self"
+    parts = [f"attention.{p}_proj" for p in "qkv"] if new else [f"{own}.{p}" for p in ("query", "key", "value")]
+    out: Tensors = {}
+    for key, t in renamed(
+        {earlier(key): t for key, t in tensors.items()},
+        (r"^head\.fc", "classifier"),
+        (r"^backbone\.patch_embed\.proj", f"{model}.embeddings.patch_embeddings.projection"),
+        (r"^backbone\.patch_embed\.norm", f"{model}.embeddings.norm"),
+        (r"^backbone\.absolute_pos_embed", f"{model}.embeddings.position_embeddings"),
+        (r"^backbone\.norm", f"{model}.layernorm"),
+        (r"^backbone\.layers", layers),
+        (r"\.norm1\.", ".layernorm_before."),
+        (r"\.norm2\.", ".layernorm_after."),
+        (r"attn\.proj", "attention.o_proj" if new else "attention.output.dense"),
+        (r"mlp\.fc1", "mlp.fc1" if new else "intermediate.dense"),
+        (r"mlp\.fc2", "mlp.fc2" if new else "output.dense"),
+        (r"attn\.(relative_position_bias_table)", rf"{own}.relative_position_bias.\1" if new else rf"{own}.\1"),
+        (r"attn\.logit_scale", rf"{own}.logit_scale"),
+        (r"attn\.cpb_mlp", rf"{own}.continuous_position_bias_mlp"),
+        (r"attn\.q_bias", rf"{own}.query.bias"),
+        (r"attn\.v_bias", rf"{own}.value.bias"),
+    ).items():
+        if "attn.qkv" in key:
+            out |= {key.replace("attn.qkv", part): piece for part, piece in zip(parts, t.chunk(3), strict=True)}
+        else:
+            out[key] = t
+    return out
+
+
+DIALECTS = [
+    (V1, "timm Swin", as_timm),
+    (V1, "original Swin", as_released),
+    (V1, "torchvision Swin", as_torchvision),
+    (V1, "Hugging Face Swin", lambda t: as_hugging_face(t, "swin")),
+    (V1, "Hugging Face Swin", lambda t: as_hugging_face(t, "swin", new=True)),
+    (V1, "vitreous", lambda t: t),
+    (V2, "timm Swin v2", as_timm),
+    (V2, "original Swin v2", as_released),
+    (V2, "torchvision Swin v2", as_torchvision),
+    (V2, "Hugging Face Swin v2", lambda t: as_hugging_face(t, "swinv2")),
+    (V2, "vitreous", lambda t: t),
+]
+
+
+def same(one: Network, two: Network) -> bool:
+    return all(torch.equal(t, two.state_dict()[key]) for key, t in one.state_dict().items())
+
+
+@pytest.mark.parametrize(("model", "dialect", "foreign_names"), DIALECTS)
+def test_every_dialect_gives_the_same_network(model: str, dialect: str, foreign_names: object) -> None:
+    theirs, ours = build(1, model), build(2, model)
+    loaded = foreign.load(ours, foreign_names(weights(theirs)))
+    assert loaded.dialect == dialect and loaded.resampled == () and loaded.dropped == ()
+    assert same(ours, theirs)
+
+
+@pytest.mark.parametrize("model", [V1, V2])
+@pytest.mark.parametrize("names", ["timm", "released", "hugging face"])
+def test_absolute_positions_travel_too(model: str, names: str) -> None:
+    theirs, ours = build(1, model, position="both"), build(2, model, position="both")
+    tensors = weights(theirs)
+    ways = {
+        "timm": as_timm,
+        "released": as_released,
+        "hugging face": lambda t: as_hugging_face(t, "swin" if model == V1 else "swinv2"),
+    }
+    foreign.load(ours, ways[names](tensors))
+    assert same(ours, theirs)
+    with pytest.raises(UsageError, match=r"not in this network: backbone\.absolute_pos_embed"):
+        foreign.load(build(2, model), ways[names](tensors))
+
+
+def test_where_a_merging_stands_tells_timm_from_the_release() -> None:
+    """The same keys name other tensors: taken for timm's, the release's merging would come a stage too early."""
+    tensors = weights(build(1, V1))
+    timm, released = as_timm(tensors), as_released(tensors)
+    assert "layers.2.downsample.norm.bias" in timm and "layers.2.downsample.norm.bias" not in released
+    assert timm["layers.1.downsample.norm.bias"].shape != released["layers.1.downsample.norm.bias"].shape
+    headless = {key: t for key, t in released.items() if not key.startswith("head")}
+    ours = build(2, V1)
+    assert foreign.load(ours, headless, keep_head=False).dialect == "original Swin"
+    assert torch.equal(ours.backbone.layers[2].downsample.norm.bias, tensors["backbone.layers.2.downsample.norm.bias"])
+
+
+def test_a_release_of_another_window_is_resampled_and_says_so() -> None:
+    theirs, ours = build(1, V1), build(2, V1, window=5)
+    tensors = weights(theirs)
+    done = foreign.load(ours, as_released(tensors)).resampled
+    name = "backbone.layers.0.blocks.1.attn.relative_position_bias_table"
+    assert f"{name} (49, 1) to (81, 1)" in done
+    assert len(done) == 3  # the grid of the last stage has 4 cells, and so has its window in both
+    assert ours.state_dict()[name].shape == (81, 1)
+
+
+def test_the_second_version_needs_no_resampling() -> None:
+    theirs, ours = build(1, V2), build(2, V2, window=8)
+    assert foreign.load(ours, as_released(weights(theirs))).resampled == ()
+    assert same(ours, theirs)
+
+
+def test_one_version_is_not_the_other() -> None:
+    with pytest.raises(UsageError, match="do not fit; choose the model"):
+        foreign.load(build(1, V1), as_timm(weights(build(2, V2))))
+    with pytest.raises(UsageError, match="do not fit; choose the model"):
+        foreign.load(build(1, V2), as_timm(weights(build(2, V1))))
+
+
+def test_what_is_missing_is_named() -> None:
+    tensors = as_hugging_face(weights(build(1, V2)), "swinv2")
+    del tensors["swinv2.encoder.layers.0.blocks.0.attention.self.key.weight"]
+    with pytest.raises(UsageError, match=r"missing: backbone\.layers\.0\.blocks\.0\.attn\.qkv\.weight"):
+        foreign.load(build(2, V2), tensors)
+    with pytest.raises(UsageError, match="parts this architecture lacks: decoder"):
+        foreign.load(build(2, V1), as_timm(weights(build(1, V1))) | {"decoder.weight": torch.zeros(1)})
