@@ -69,7 +69,7 @@ SHALLOW: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "swin": ({"depths": (2, 2, 2, 2)}, {"depths": (2, 2, 2, 2)}),
     "swinv2": ({"depths": (2, 2, 2, 2)}, {"depths": (2, 2, 2, 2)}),
 }
-LARGE = ("*_large_*", "*_huge_*", "*_giant_*", "*_gigantic_*")
+LARGE = ("swin*384", "*_large_*", "*_huge_*", "*_giant_*", "*_gigantic_*")
 
 
 def ask_timm(peer: nn.Module, x: Tensor) -> Answer:
