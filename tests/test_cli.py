@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def run(*arguments: object) -> int:
     return main([str(a) for a in arguments])
 
 
-@pytest.mark.parametrize("verb", ["check", "train", "resume", "eval", "predict", "report", "models"])
+@pytest.mark.parametrize("verb", ["check", "train", "resume", "eval", "predict", "report", "models", "trace"])
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(verb, "--help") == 0
     said = capsys.readouterr().out
@@ -145,3 +146,29 @@ def test_the_doctor_prints_what_it_finds(photos: Path, tmp_path: Path, capsys: p
     said = capsys.readouterr().out
     assert "120 pictures in 2 classes" in said
     assert {p.name for p in (tmp_path / "found").iterdir()} == {"check.json", "quarantine.csv"}
+
+
+def test_brackets_in_a_name_are_a_name(
+    trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(sorted(photos.rglob("*.png"))[0], tmp_path / "[1] cat.png")
+    monkeypatch.chdir(tmp_path)
+    assert run("predict", trained, "[1] cat.png") == 0
+    assert "[1] cat.png" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "digits", "--out", "/proc/x", "--epochs", "1", "--model", "vit_pico_patch4_32") == 2
+    assert "cannot be created" in capsys.readouterr().err
+
+
+def test_trace_prints_stages_and_operations(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run("trace", "vit_pico_patch4_32", "--out", tmp_path / "cuts.png") == 0
+    said = capsys.readouterr().out
+    assert "Block x 6" in said and "(1,64,128)" in said and "cuts.png" in said and (tmp_path / "cuts.png").exists()
+    assert run("trace", "vit_pico_patch4_32", "--operations", "--batch", "2") == 0
+    said = capsys.readouterr().out
+    assert "scaled_dot_product_attention" in said and "(2,4,64,64)" in said
+    (tmp_path / "a.pdf").write_text("%PDF")
+    assert run("trace", "vit_pico_patch4_32", "--image", tmp_path / "a.pdf") == 7
+    assert "a.pdf" in capsys.readouterr().err.replace("\n", "")

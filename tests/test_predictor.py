@@ -138,3 +138,29 @@ def test_one_flipped_bit_is_noticed(trained: Path, tmp_path: Path, name: str) ->
 def test_what_is_no_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(vt.UsageError, match="not a run folder"):
         vt.load(tmp_path)
+
+
+def test_pictures_opened_with_pillow_are_pictures(trained: Path, photos: Path, tmp_path: Path) -> None:
+    run, file = vt.load(trained), sorted(photos.rglob("*.png"))[0]
+    with Image.open(file) as image:
+        opened, listed = run.predict(image), run.predict([image, file])
+    expected = run.predict(file)
+    for answer in (opened, *listed):
+        np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-6)  # another batch size
+    sideways = tmp_path / "turned.jpg"
+    with Image.open(file) as image:
+        exif = image.getexif()
+        exif[0x0112] = 6
+        image.convert("CMYK").save(sideways, exif=exif, quality=100)
+    with Image.open(sideways) as image:
+        assert image.mode == "CMYK"
+        turned = run.predict(image)
+    np.testing.assert_allclose(turned.probabilities, run.predict(sideways).probabilities, atol=0.02)
+
+
+def test_what_a_run_is_called(trained: Path) -> None:
+    run = vt.load(trained)
+    assert repr(run).startswith("<vit_pico_patch4_32 for 2 classes, accuracy ") and str(trained) in repr(run)
+    with pytest.raises(vt.UnreadableImage, match="multiply by 255"):
+        run.predict(np.zeros((8, 8, 3)))
+    assert "There is no file" in run.predict(["nowhere.jpg"])[0].error

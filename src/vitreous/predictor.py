@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vitreous import config
-from vitreous.data.image import decode, from_pixels
+from vitreous.data.image import decode, encode_opened, from_pixels, is_opened
 from vitreous.data.listing import SUFFIXES
 from vitreous.data.preprocess import Preprocess, fit
 from vitreous.errors import BadData, UnreadableImage, UsageError
@@ -26,8 +26,8 @@ from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.results import Classes
 from vitreous.store.checkpoint import RunFolder
 
-Picture = str | Path | bytes | np.ndarray | tuple[str, bytes]
-"""A file, the bytes of one (in a pair with its name, if it has one), or uint8 pixels (h, w), (h, w, 1), (h, w, 3)."""
+Picture = Any
+"""A file, the bytes of one (in a pair with its name), uint8 pixels (h, w), (h, w, 1), (h, w, 3), or a Pillow image."""
 
 
 class Predictor:
@@ -81,6 +81,11 @@ class Predictor:
             folder=Path(folder),
         )
 
+    def __repr__(self) -> str:
+        measured = self.metrics.get("accuracy")
+        said = f"{len(self.classes)} classes" + ("" if measured is None else f", accuracy {100 * measured:.1f} %")
+        return f"<{self.network.config.model} for {said}{f', in {self.folder}' if self.folder else ''}>"
+
     @property
     def metrics(self) -> dict[str, Any]:
         """The measured test metrics, or those of validation when there was no test split."""
@@ -91,8 +96,9 @@ class Predictor:
         """Classify one picture, or several.
 
         Args:
-            pictures: a file, the bytes of one, a pair of its name and these bytes, uint8 pixels (h, w[, 3]), a list of
-                these; or the name of a folder, or a glob pattern, which give a list. Any other tuple is a list.
+            pictures: a file, the bytes of one, a pair of its name and these bytes, uint8 pixels (h, w[, 3]), a Pillow
+                image, a list of these; or the name of a folder, or a glob pattern, which give a list. Any other tuple
+                is a list.
             batch: pictures that go through the network at once.
 
         Returns:
@@ -107,7 +113,7 @@ class Predictor:
             found = files(pictures)
             if found != [Path(pictures)]:
                 return list(self.stream(found, batch=batch))
-        if isinstance(pictures, (str, Path, bytes, np.ndarray)) or _is_named(pictures):
+        if isinstance(pictures, (str, Path, bytes, np.ndarray)) or _is_named(pictures) or is_opened(pictures):
             (answer,) = self.stream([pictures], batch=min(batch, 1))
             if answer.error is not None:
                 raise UnreadableImage(f"{answer.name}: {answer.error}")
@@ -156,6 +162,8 @@ class Predictor:
         try:
             if isinstance(picture, np.ndarray):
                 return name, fit(from_pixels(from_array(picture), self.preprocess), self.preprocess), None, ()
+            if is_opened(picture):
+                picture = encode_opened(picture)
             if not isinstance(picture, (str, Path, bytes)):
                 raise BadData(f"A {type(picture).__name__} is no picture; give a file, its bytes, or uint8 pixels.")
             data = picture if isinstance(picture, bytes) else read(picture)
@@ -189,6 +197,8 @@ def files(place: str | Path) -> list[Path]:
 
 def read(path: str | Path) -> bytes:
     """The bytes of a regular file; anything else (a pipe, a folder) is not a picture."""
+    if not Path(path).exists():
+        raise BadData(f"There is no file {path}.")
     if not Path(path).is_file():
         raise BadData(f"{path} is not a file.")
     try:
@@ -204,7 +214,8 @@ def from_array(pixels: np.ndarray) -> np.ndarray:
         BadData: another type or shape. Guessing a scale for floats has cost people whole projects.
     """
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)):
-        raise BadData(f"An array must be uint8 of shape (h, w) or (h, w, 3), not {pixels.dtype} {pixels.shape}.")
+        hint = "; multiply by 255 if it lies in [0, 1], and convert it" if pixels.dtype.kind == "f" else ""
+        raise BadData(f"An array must be uint8 of shape (h, w) or (h, w, 3), not {pixels.dtype} {pixels.shape}{hint}.")
     if pixels.size == 0:
         raise BadData(f"An array of shape {pixels.shape} has no pixels.")
     return pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels

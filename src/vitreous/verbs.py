@@ -108,7 +108,7 @@ def train(
     tensorboard
         Also write TensorBoard events into RUN/events.
     quiet
-        No progress bar.
+        No progress bar, and no lines that say what was chosen and left out; they are in the report.
     """
     from vitreous import recipes
     from vitreous.errors import UsageError

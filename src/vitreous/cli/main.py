@@ -31,7 +31,7 @@ app = App(
     help="Vision transformers that work on your own pictures: check them, train, test, and look inside.",
     help_epilogue=EXIT_CODES,
     help_format="markdown",
-    default_parameter=Parameter(negative=()),
+    default_parameter=Parameter(negative=(), json_list=False),  # a file may be called [1].jpg
     suppress_keyboard_interrupt=False,
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -89,7 +90,7 @@ def trained(run: Predictor) -> int:
     table.add_row("model", escape(f"{run.card['network']['model']}, {run.card['initialisation']}"))
     table.add_row("run", escape(str(run.folder)))
     table.add_row("report", escape(f"{run.folder}/report.html"))
-    table.add_row("next", escape(f"vitreous predict {run.folder} YOUR-PICTURE.jpg"))
+    table.add_row("next", escape(f"vitreous predict {shlex.quote(str(run.folder))} YOUR-PICTURE.jpg"))
     console.print(table, soft_wrap=True)
     return 0
 

@@ -12,7 +12,7 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -118,6 +118,26 @@ def encode_png(pixels: Tensor) -> bytes:
 def encode_jpeg(pixels: Tensor, quality: int = 85) -> bytes:
     """(3, h, w) or (1, h, w) uint8 -> a JPEG file of ``quality`` 1 to 95."""
     return _encode(pixels, "JPEG", quality=quality)
+
+
+def is_opened(picture: object) -> TypeGuard[Image.Image]:
+    """Whether somebody else has opened this picture with Pillow."""
+    return isinstance(picture, Image.Image)
+
+
+def encode_opened(image: Image.Image) -> bytes:
+    """A picture opened with Pillow as a file again, nothing lost, so that it is decoded like any other.
+
+    Raises:
+        UnreadableImage: it is damaged; that shows only now.
+    """
+    file = io.BytesIO()
+    plain = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+    try:
+        (image if plain else image.convert("RGB")).save(file, "PNG", exif=image.getexif(), compress_level=1)
+    except Exception as error:  # what a damaged picture raises is anybody's guess
+        raise UnreadableImage(f"Pillow cannot load it ({type(error).__name__}).") from None
+    return file.getvalue()
 
 
 def step_one(preprocess: Preprocess) -> str:

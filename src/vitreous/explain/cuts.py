@@ -15,7 +15,7 @@ from vitreous import models
 from vitreous.data.builtin import shapes
 from vitreous.data.image import decode
 from vitreous.data.preprocess import Preprocess, fit
-from vitreous.errors import UsageError
+from vitreous.errors import UnreadableImage, UsageError
 from vitreous.explain.render import RGB, Box, Panel, sheet
 from vitreous.layers.patch import PatchEmbed
 from vitreous.layers.window import Layout, WindowBlock, WindowStage
@@ -109,7 +109,10 @@ def _pixels(image: str | Path | None) -> Tensor:
             data = Path(image).read_bytes()
         except OSError as error:
             raise UsageError(f"{image} cannot be read ({error.strerror}); give a picture file.") from None
-    return fit(decode(data).pixels, Preprocess(size=DRAWN))
+    try:
+        return fit(decode(data).pixels, Preprocess(size=DRAWN))
+    except UnreadableImage as error:
+        raise UnreadableImage(f"{image}: {error}") from None
 
 
 def _grid(side: int, step: int, start: int = 0) -> list[float]:

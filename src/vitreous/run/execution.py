@@ -65,7 +65,13 @@ def execute(
         device.barrier()  # all processes have looked for a free name before one of them takes it
         folder = RunFolder.create(place) if device.is_first else RunFolder(place)
         device.barrier()
-        return _work(run, folder, device, source=source, reasons=reasons, like=like, overwrite=overwrite, quiet=quiet)
+        try:
+            return _work(
+                run, folder, device, source=source, reasons=reasons, like=like, overwrite=overwrite, quiet=quiet
+            )
+        finally:
+            if device.is_first:
+                folder.remove_if_empty()
 
 
 def resume(folder: str | Path, *, previous: bool = False, force: bool = False, quiet: bool = False) -> Predictor:
@@ -154,7 +160,7 @@ def _other_data(earlier: Path | None, prepared: Prepared) -> str:
         for path, old, new in configs.diff(before, now)
         if path.startswith(("classes", "counts"))
     ]
-    return "; ".join(changes) or "other pictures, or other names, as many as before"
+    return "; ".join(changes) or "other pictures, as many as before"
 
 
 def _finish(run: Run, folder: RunFolder, prepared: Prepared, trainer: Trainer, fitted: Fitted) -> None:

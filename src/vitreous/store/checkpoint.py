@@ -78,11 +78,16 @@ class RunFolder:
             run.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"{path} is a file; choose another folder with --out.") from None
-        except PermissionError:
+        except OSError as error:
             raise UsageError(
-                f"{path} cannot be created: permission denied; choose another folder with --out."
+                f"{path} cannot be created: {str(error.strerror).lower()}; choose another folder with --out."
             ) from None
         return run
+
+    def remove_if_empty(self) -> None:
+        """Leave no trace of a run that never began."""
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def require_free(self, *, overwrite: bool = False) -> None:
         """Refuse to begin a run where something is already. Needs the lock.
