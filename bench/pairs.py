@@ -69,7 +69,17 @@ SHALLOW: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "swin": ({"depths": (2, 2, 2, 2)}, {"depths": (2, 2, 2, 2)}),
     "swinv2": ({"depths": (2, 2, 2, 2)}, {"depths": (2, 2, 2, 2)}),
 }
-LARGE = ("swin*384", "*_large_*", "*_huge_*", "*_giant_*", "*_gigantic_*")
+# of the base models at higher resolution, the same at a lower one is compared whole
+LARGE = (
+    "*_large_*",
+    "*_huge_*",
+    "*_giant_*",
+    "*_gigantic_*",
+    "*_base_*384",
+    "*_base_*dinov2",
+    "swinv2_base_*",
+    "*window16*",
+)
 
 
 def ask_timm(peer: nn.Module, x: Tensor) -> Answer:

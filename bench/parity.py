@@ -94,7 +94,8 @@ def gradient_error(network: Network, peer: nn.Module, pair: Pair, size: tuple[in
     """The worst error of any parameter's gradient, in training mode, float64."""
     network.double().train()
     peer.double().train()
-    image = torch.rand(2, len(network.config.mean), *size, dtype=torch.float64)
+    normed = any(isinstance(m, nn.BatchNorm2d) for m in network.modules())  # such networks need more than one picture
+    image = torch.rand(1 + normed, len(network.config.mean), *size, dtype=torch.float64)
     network.zero_grad()
     peer.zero_grad()
     ours, theirs = ask_ours(network, image), pair.ask(peer, network.normalise(image))
