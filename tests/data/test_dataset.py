@@ -204,7 +204,7 @@ def test_a_file_that_changes_its_kind_is_refused_without_waiting(plant):
     os.truncate(root / "a" / "3.png", 4 << 30)  # sparse
     with pytest.raises(UnreadableImage, match="not a regular file"):
         source.read(0)
-    with pytest.raises(BadData, match=r"a/2\.png cannot be read \(No such file"):
+    with pytest.raises(UnreadableImage, match="no such file"):
         source.read(1)
     with pytest.raises(UnreadableImage, match="too large"):
         source.read(2)
@@ -281,23 +281,75 @@ def test_a_table_finds_names_in_the_other_unicode_form(table):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("p/1.png,a\n", "first line with the columns"),
-        ("", "first line with the columns"),
+        ("p/1.png,a\n", r"columns path,label or path,label,split; its first line has p/1\.png, a\."),
+        ("File Name;Species\np/1.png;a\n", "its first line has file name, species"),
+        ("", "columns path,label or path,label,split; its first line is empty"),
         ("path,label\n", "lists no pictures"),
-        ("path,label\np/1.png,a\np/9.png,b\n\0.png,c\n", r"2 files that do not exist in .*: line 3: p/9.png; line 4"),
         ("path,label\np/1.png,a\np/1.png,b\n", "lines 2 and 3 disagree"),
+        ("path,label\np/1.png,a\n../data/p/1.png,b\n", "lines 2 and 3 disagree"),
         ("path,label\np/1.png\n", "line 2 has 1 columns"),
         ("path,label,split\np/1.png,a,holdout\n", "line 2: split is 'holdout'"),
-        ("path,label\n../outside.png,a\n", "line 2: ../outside.png lies outside"),
-        ("path,label\n/etc/passwd,a\n", "line 2: /etc/passwd lies outside"),
-        ("path,label\np,a\n", "line 2: p"),
+        ("path,label,split\np/1.png,a,test\np/2.png,a,\np/10.png,a, \n", r"line 3: split is empty there \(2 of 3"),
+        ("path,label\n ,a\n", "line 2 names no file"),
+        ("path,label\np/7.png,a\np,b\n", r"2 of the 2 files .* \(line 2: p/7.png; line 3: p\); .* folder, /.*/data\."),
         ('path,label\n"p/1.png,a\n', "not a well-formed CSV"),
     ],
 )
-def test_tables_with_faults_name_the_line(text, words, table, tmp_path):
-    (tmp_path / "outside.png").write_bytes(b"")
+def test_tables_with_faults_name_the_line(text, words, table):
     with pytest.raises(BadData, match=words):
         open_source(table(text))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("latin-1", "line 3 is not UTF-8: save it as CSV UTF-8"),
+        ("utf-16", "is in UTF-16, Excel's “Unicode text”: save it as CSV UTF-8"),
+        ("utf-16-le", "not a text file: save it as CSV UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("text", ["path,label\np/1.png,a\np/2.png,Bengál\n", "path,label\np/1.png,a\ná/2.png,b\n"])
+def test_a_table_in_another_encoding_is_refused_for_that(table, text, encoding, words):
+    with pytest.raises(BadData, match=words):
+        open_source(table(text, encoding=encoding))
+
+
+def test_a_name_of_any_bytes_may_stand_in_a_table(plant, file):
+    root = plant("a.png")
+    raw = os.fsencode(root) + b"/\xff.png"
+    Path(os.fsdecode(raw)).write_bytes(file)
+    (root / "table.csv").write_bytes(b"path,label\n\xff.png,a\n")
+    assert open_source(root / "table.csv").read(0) == file
+
+
+def test_a_table_may_name_files_anywhere(plant, tmp_path, file):
+    """Absolute paths are what most programs write; a file inside the folder has one name however it is reached."""
+    root = plant("p/1.png", "p/2.png", "p/3.png")
+    away = tmp_path / "away.png"
+    away.write_bytes(file)
+    (root / "link.png").symlink_to(away)
+    (tmp_path / "also").symlink_to(root)
+    rows = [root / "p/1.png", "p/../p/2.png", tmp_path / "also/p/3.png", "../away.png", root / "link.png", "p/1.png"]
+    (root / "table.csv").write_text("path,label\n" + "".join(f"{row},a\n" for row in rows))
+    source = open_source(tmp_path / "also" / "table.csv")
+    assert list(items(source)) == ["p/1.png", "p/2.png", "p/3.png", "../away.png", "link.png"]
+    assert all(source.read(i) == file for i in range(5))
+    assert "1 rows of table.csv repeat" in source.notices[0]
+    (root / "table.csv").write_text(f"path,label\n{away},a\n")
+    assert open_source(root / "table.csv").name(0) == str(away)
+
+
+def test_a_split_column_that_is_empty_throughout_gives_no_split(table):
+    assert open_source(table("path,label,split\np/1.png,a,\np/2.png,b, \n")).split is None
+
+
+def test_files_that_are_missing_are_listed_to_be_counted_as_unreadable(table):
+    source = open_source(table("path,label\np/1.png,a\nq/1.png,a\nq/2.png,b\nq/3.png,b\nq/4.png,b\n"))
+    assert len(source) == 5
+    assert source.notices[0].startswith("4 of the 5 files that table.csv names do not exist (line 3: q/1.png; line 4: ")
+    assert "line 6" not in source.notices[0] and f"the table's folder, {source.root}." in source.notices[0]
+    with pytest.raises(UnreadableImage, match="no such file"):
+        source.read(1)
 
 
 # ---------------------------------------------------------------- arrays, names, pictures
@@ -364,7 +416,7 @@ def test_pictures_are_the_same_with_and_without_a_cache(plant, tmp_path, photo, 
         (root / source.name(1)).write_bytes(b"other")
         with pytest.raises(BadData, match=r"a/2\.jpg has changed"):
             Pictures(source, [1], rules, cache=cache, digests=digests)[0]
-    with pytest.raises(BadData, match=r"a/2\.jpg cannot be decoded: not a picture"):
+    with pytest.raises(BadData, match=r"a/2\.jpg cannot be used: not a picture"):
         Pictures(source, [1], rules)[0]
     with pytest.raises(UsageError):
         Pictures(source, [1], rules, digests=digests)

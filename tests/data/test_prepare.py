@@ -160,6 +160,19 @@ def test_too_many_bad_files_are_refused_with_examples_and_both_remedies(album, r
     assert len(ready(root, allow_bad=0.455).train) > 0
 
 
+def test_files_missing_from_a_table_count_as_unreadable(album, ready):
+    root = album(two_classes(30))
+    rows = [f"{c}/{i}.png,{c}\n" for i in range(30) for c in ["cat" if i % 2 else "dog"]]
+    (root / "table.csv").write_text("path,label\n" + "".join(rows) + "cat/gone.png,cat\n")
+    with pytest.raises(
+        BadData, match=r"1 of 31 .*cat/gone\.png: no such file; a path that is not absolute starts at /"
+    ):
+        ready(root / "table.csv")
+    prepared = ready(root / "table.csv", allow_bad=0.05)
+    assert mentioned(prepared, "1 of the 31 files", "line 32: cat/gone.png")
+    assert sum(map(len, map(prepared.indices, ("train", "val", "test")))) == 30
+
+
 def test_the_quarantine_lists_are_honoured(album, ready, tmp_path):
     root = album({**two_classes(30), "cat/page.jpg": b"<html>"})
     (tmp_path / "album.check").mkdir()

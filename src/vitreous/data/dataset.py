@@ -29,6 +29,9 @@ from vitreous.types import UNLABELLED, Sample
 BUILTIN = ("digits", "shapes", "shapes-local", "shapes-global")
 """Names that ``open_source`` knows without any file."""
 
+NO_FILE = "no such file"
+"""Why a picture that a table names, and that is not there, cannot be used."""
+
 
 class Source(ABC):
     """A numbered list of pictures that are read on demand, from any number of threads.
@@ -61,7 +64,7 @@ class Source(ABC):
         """The file of picture ``i``.
 
         Raises:
-            BadData: it is gone or cannot be read; ``UnreadableImage`` if it is no regular file or too large.
+            BadData: it cannot be read; ``UnreadableImage`` if it is gone, no regular file, or too large.
         """
 
     def mask(self, i: int) -> NDArray[np.uint8] | None:
@@ -197,14 +200,14 @@ class Pictures:
             pixels = self._cache.get(digest)
             if pixels is not None:
                 return pixels
-        data = self.source.read(index)
         where = printable(self.source.name(index))
-        if digest is not None and hashlib.sha256(data).hexdigest() != digest:
-            raise BadData(f"{where} has changed since it was looked over; start again.")
         try:
+            data = self.source.read(index)
+            if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+                raise BadData(f"{where} has changed since it was looked over; start again.")
             pixels = decode(data, self.preprocess).pixels
         except UnreadableImage as error:
-            raise BadData(f"{where} cannot be decoded: {error}.") from None
+            raise BadData(f"{where} cannot be used: {error}.") from None
         if self._cache is not None and digest is not None:
             self._cache.put(digest, pixels)
         return pixels
@@ -215,7 +218,7 @@ def open_source(spec: str | Path, *, follow_links: bool = False) -> Source:
 
     Args:
         spec: one of ``BUILTIN``, or a path. ``./digits`` is a folder, ``digits`` is the built-in set.
-        follow_links: also take files that links lead to outside the folder.
+        follow_links: also take files that links lead to outside the folder; a table names its files itself.
 
     Raises:
         UsageError: there is no such name or path; the nearest built-in name is given.
@@ -229,7 +232,7 @@ def open_source(spec: str | Path, *, follow_links: bool = False) -> Source:
     if os.path.isdir(spec):
         return FileSource(list_folder(path, follow_links=follow_links))
     if os.path.isfile(spec) and path.suffix.lower() in (".csv", ".tsv"):
-        return FileSource(list_table(path, follow_links=follow_links))
+        return FileSource(list_table(path))
     if os.path.exists(spec):
         remedy = (
             "unpack it first" if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z") else "give the folder"
@@ -251,5 +254,7 @@ def _read_regular(path: str, name: str) -> bytes:
             if status.st_size > MAX_BYTES:
                 raise UnreadableImage(f"too large: {status.st_size:,} bytes, the limit is {MAX_BYTES:,}")
             return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise UnreadableImage(NO_FILE) from None
     except OSError as error:
         raise BadData(f"{printable(name)} cannot be read ({error.strerror}); check that it is still there.") from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from vitreous.data.dataset import Source
+from vitreous.data.dataset import NO_FILE, Source
 from vitreous.data.image import Facts
 from vitreous.data.listing import printable
 from vitreous.data.survey import Survey
@@ -59,6 +59,7 @@ _UNREADABLE = {
     "an HTML page saved as a picture": _AWAY + "the download failed: fetch it again, perhaps after signing in.",
     "a Git LFS pointer, not the picture": "Run `git lfs pull` where the data came from, then check again.",
     "too large": _AWAY + "reduce it, or cut it into tiles.",
+    NO_FILE: _AWAY + "correct its path; one that is not absolute starts at the table's folder.",
     "cannot be opened": _AWAY + "check that it is there and that you may read it.",
 }
 _OTHERWISE = _AWAY + "open it in a viewer and save it again as JPEG or PNG, or delete it."

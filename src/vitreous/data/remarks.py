@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.data.dataset import Source
+from vitreous.data.dataset import NO_FILE, Source
 from vitreous.data.listing import printable
 from vitreous.data.split import LEFT_OUT, SIDES, TEST, TRAIN, VAL
 from vitreous.data.survey import Survey
@@ -40,6 +40,8 @@ def refuse_bad(source: Source, seen: Survey, spec: str, allow_bad: float) -> Non
     if bad > allow_bad * looked or bad == looked:
         shown = "; ".join(f"{printable(source.name(i))}: {reason}" for i, reason in list(seen.errors.items())[:3])
         accept = "" if bad == looked else f", or accept them with `--allow-bad {np.ceil(1000 * bad / looked) / 1000:g}`"
+        if NO_FILE in seen.errors.values():
+            shown += f"; a path that is not absolute starts at {printable(source.root)}"
         raise BadData(
             f"{bad} of {looked} pictures cannot be used, more than the share of {allow_bad:g} allowed ({shown}); "
             f"run `vitreous check {printable(spec)}` to list them all and set them aside{accept}."
@@ -59,7 +61,10 @@ def refuse_sides(source: Source, sides: NDArray[np.int8], *, val: float) -> None
             "add readable pictures of another."
         )
     if val > 0 and not (sides == VAL).any():
-        raise BadData("There is nothing to validate on: no class has two different pictures; add some, or set val=0.")
+        raise BadData(
+            "There is nothing to validate on: no class has two different pictures; add some, or do without with "
+            "--set data.val=0."
+        )
 
 
 def notices(source: Source, seen: Survey, sides: NDArray[np.int8], usable: NDArray[np.bool_]) -> Iterator[str]:
