@@ -3,8 +3,8 @@
     scripts/peers && .venv-peers/bin/python bench/forward.py [--repeats 15] [--models NAME ...] [--precision float32]
 
 Ours is ``Network.optimise()``; the others as they come, in evaluation mode, channels last where they are convolutional,
-and in bfloat16 whole (not by autocast, which is a little slower). Goals as ratio of medians to the faster of both, by family:
-ViT 1.05, Swin 1.25, MobileViT 1.5, convolutional networks 1.3; no more live memory than timm.
+and in bfloat16 whole (not by autocast, which is a little slower). Goals as ratio of medians to the faster of both, by
+family: ViT 1.05, Swin 1.25, MobileViT 1.5, convolutional networks 1.3; no more live memory than timm.
 """
 
 from __future__ import annotations
