@@ -25,7 +25,8 @@ def check(data: str | Path, *, out: str | Path | None = None, quiet: bool = Fals
     """Look through a data set before training: what is unreadable, duplicated, leaking, imbalanced.
 
     Nothing is deleted or changed. Writes check.json and quarantine.csv into DATA.check/ beside the data; every
-    later verb leaves the pictures listed there alone, and the list may be edited by hand.
+    later verb leaves the pictures listed there alone, and the list may be edited by hand. The exit code is 0 if what
+    is left can be trained on, and 7 if train would refuse it.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +172,7 @@ def test_classes_that_are_uneven_small_single_or_gone(album, examined):
     assert only(result, "imbalance").title == "Largest class 60 times the smallest"
     assert only(result, "imbalance").examples == ("cat (60)", "hen (1)")
     assert any(f.kind == "source" and "emu" in f.title for f in result.findings)
+    assert "no classes in training" in only(result, "empty-class").remedy
 
 
 def test_strays_and_names_that_differ_in_case(album, examined):
@@ -180,9 +182,41 @@ def test_strays_and_names_that_differ_in_case(album, examined):
     assert only(result, "stray").examples == ("cat/notes.txt",)
 
 
-def test_unlabelled_pictures(album, examined):
-    found = only(examined(album({f"{i}.png": i for i in range(12)})), "unlabelled")
-    assert (found.severity, found.count) == ("warning", 12)
+def one_class(n=12):
+    return {f"cat/{i}.png": i for i in range(n)}
+
+
+@pytest.mark.parametrize(
+    ("files", "title", "remedy"),
+    [
+        ({f"{i}.png": i for i in range(12)}, "have no labels", "Sort them into one folder for each class"),
+        (one_class(), "has only one class, cat", "A classifier needs pictures of at least two"),
+        ({**one_class(), "x.png": 50}, r"only one class, cat \(1 pictures without a class folder", "at least two"),
+        ({"cat/0.png": 0, "dog/1.png": 1}, "no class has two different pictures", "Add some, or .*--set data.val=0"),
+        ({"cat/0.png": 0, "cat/1.png": 0, "dog/1.png": 1}, "no class has two different pictures", "Add some"),
+        ({**one_class(), "dog/1.png": b"?"}, "of class cat", "Add readable pictures of another"),
+        ({"cat/0.png": b"", "dog/1.png": b"?"}, "No picture that has a label can be used", "Mend or replace"),
+        ({"train/cat/0.png": b"", "test/cat/1.png": 1, "test/dog/2.png": 2}, "no usable training pictures", "Add some"),
+    ],
+    ids=["flat", "one class", "loose", "one each", "copies", "one class left", "all bad", "nothing to train on"],
+)
+def test_what_training_would_refuse_is_an_error(album, examined, tmp_path, files, title, remedy):
+    root = album(files)
+    result = examined(root)
+    found = only(result, "untrainable")
+    assert found is result.findings[0] and found.severity == "error" and not result.trainable
+    assert re.search(title, found.title) and re.search(remedy, found.remedy)
+    with pytest.raises(BadData):
+        prepare(DataConfig(source=str(root), preprocess=RULES, cache_dir=str(tmp_path / "cache"), allow_bad=1.0))
+
+
+def test_what_is_listed_by_hand_counts_as_gone(album, examined):
+    root = album(healthy(8))
+    path = Path(examined(root).quarantine)
+    path.write_text("path,reason\n" + "".join(f"cat/{i}.png,blurred\n" for i in range(1, 8, 2)))
+    assert "class dog" in only(examined(root), "untrainable").title
+    path.write_text("path,reason\n")
+    assert examined(root).trainable
 
 
 # ---------------------------------------------------------------- rules on facts alone

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from vitreous.data.cache import Cache
-from vitreous.data.dataset import ArraySource, Pictures, Source, open_source
+from vitreous.data.dataset import ArraySource, Pictures, Source, open_source, without_classes
 from vitreous.data.image import Preprocess, decode
 from vitreous.data.listing import Names, natural, printable
 from vitreous.errors import BadData, UnreadableImage, UsageError
@@ -91,12 +91,31 @@ def test_a_flat_folder_is_unlabelled(plant):
     assert source.classes == () and source.strays == ("notes.txt",)
 
 
-def test_an_empty_class_keeps_its_number(plant):
-    root = plant("a/1.png", "c/1.png")
-    (root / "b").mkdir()
+def test_an_empty_folder_is_no_class(plant):
+    root = plant("a/1.png", "c/1.png", "notes/read.txt")
+    (root / "b" / "deep").mkdir(parents=True)
     source = open_source(root)
-    assert source.classes == ("a", "b", "c") and source.labels.tolist() == [0, 2]
-    assert source.notices == ("The class b has no pictures.",)
+    assert source.classes == ("a", "c") and source.labels.tolist() == [0, 1]
+    assert source.notices == ("2 class folders have no pictures and are left out of the classes: b, notes.",)
+
+
+def test_a_class_that_one_side_lacks_stays_a_class(plant):
+    root = plant("train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png", "test/c/1.png")
+    (root / "train" / "c").mkdir()
+    (root / "train" / "d").mkdir()
+    source = open_source(root)
+    assert source.classes == ("a", "b", "c")
+    assert source.notices == (
+        "A class folder has no pictures and is left out of the classes: d.",
+        "The class c has no pictures in train.",
+    )
+
+
+def test_a_class_can_be_taken_away():
+    source = ArraySource(np.zeros((4, 2, 2), np.uint8), [2, 0, 1, UNLABELLED], ["a", "b", "c"])
+    other = without_classes(source, np.array([False, True, False]))
+    assert (other.classes, other.labels.tolist()) == (("a", "c"), [1, 0, UNLABELLED, UNLABELLED])
+    assert source.labels.tolist() == [2, 0, 1, UNLABELLED] and other.read(0) == source.read(0)
 
 
 def test_litter_is_passed_over_and_strays_are_listed(plant):

@@ -115,6 +115,7 @@ def test_a_copy_in_train_is_left_out_for_the_one_in_test(album, ready, scene):
     assert {side for name, side in sides.items() if name.startswith("test/")} == {2}
     assert mentioned(prepared, "copy in validation or test", "2 pictures")
     assert mentioned(prepared, "no val part", "came from train")
+    assert not prepared.found and len(prepared.divided) >= 2, "all of it is about the division"
 
 
 def test_a_given_split_of_one_film_is_not_gutted(ready, scene):
@@ -196,8 +197,8 @@ def test_a_quarantine_list_that_is_missing_is_an_error(album, ready):
     ("files", "said"),
     [
         ({f"{i}.png": i for i in range(5)}, "no labels"),
-        ({f"cat/{i}.png": i for i in range(5)}, "only one class, cat"),
-        ({"cat/0.png": 0, "dog/1.png": 1}, "nothing to validate on"),
+        ({f"cat/{i}.png": i for i in range(5)}, "only one class, cat; .* at least two"),
+        ({"cat/0.png": 0, "dog/1.png": 1}, r"nothing to validate on.*--set data\.val=0"),
         ({"cat/0.png": 0, "cat/1.png": 1, "dog/a.jpg": b"?"}, "only|class cat|cannot be used"),
         ({"cat/0.jpg": b"?", "dog/1.jpg": b"?"}, "2 of 2 pictures cannot be used"),
     ],
@@ -210,16 +211,21 @@ def test_what_cannot_be_trained_on_is_one_sentence(album, ready, files, said):
     assert "\n" not in str(caught.value)
 
 
+def test_a_set_of_one_each_can_do_without_validation(album, ready):
+    assert len(ready(album({"cat/0.png": 0, "dog/1.png": 1}), val=0.0).train) == 2
+
+
 def test_small_and_empty_classes_have_a_defined_place(album, ready):
     root = album({**two_classes(40), "hen/0.png": 900, "pig/0.png": 901, "pig/1.png": 902, "owl/x.jpg": b"?"})
     (root / "emu").mkdir()
     prepared = ready(root, allow_bad=0.1)
-    assert prepared.classes == ("cat", "dog", "emu", "hen", "owl", "pig")
+    assert (prepared.classes, prepared.unused) == (("cat", "dog", "hen", "pig"), ("owl",))
+    assert prepared.train.classes == prepared.classes and set(prepared.train.labels) == {0, 1, 2, 3}
     counts = prepared.class_counts
-    assert [counts[side][3] for side in counts] == [1, 0, 0]
-    assert [counts[side][5] for side in counts] == [1, 1, 0]
+    assert [counts[side][2] for side in counts] == [1, 0, 0]
+    assert [counts[side][3] for side in counts] == [1, 1, 0]
     assert mentioned(prepared, "emu", "no pictures")
-    assert mentioned(prepared, "No picture is left", "owl")
+    assert mentioned(prepared, "no picture of them can be used", "owl")
     assert mentioned(prepared, "No val picture", "hen")
     assert mentioned(prepared, "No test picture", "hen, pig")
 

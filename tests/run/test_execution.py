@@ -187,6 +187,20 @@ def test_resuming_a_finished_run_only_opens_it(trained: Path) -> None:
     assert (trained / "manifest.json").read_bytes() == before
 
 
+def test_a_class_without_a_usable_picture_is_no_output(draw: Draw, tmp_path: Path) -> None:
+    for number in range(20):
+        draw(tmp_path / "photos", "round", number)
+        draw(tmp_path / "photos", "long", number)
+    (tmp_path / "photos" / "bad").mkdir()
+    (tmp_path / "photos" / "bad" / "1.png").write_bytes(b"?")
+    (tmp_path / "photos" / "empty").mkdir()
+    run = vt.train(tmp_path / "photos", out=tmp_path / "run", epochs=0.5, allow_bad=0.1, **FAST)
+    assert run.classes == ("long", "round") and run.network.config.classes == 2
+    assert any("no picture of them can be used: class bad" in notice for notice in run.card["data"]["notices"])
+    vt.train(tmp_path / "run" / "run.json", out=tmp_path / "again", quiet=True)
+    assert weights(tmp_path / "again") == weights(tmp_path / "run")
+
+
 def test_weights_of_a_run_are_where_another_starts(trained: Path, photos: Path, tmp_path: Path) -> None:
     run = vt.train(photos, weights=trained, epochs=0.4, out=tmp_path / "on", quiet=True, set=["train.optim.lr=0"])
     assert run.card["initialisation"].startswith(f"weights of {trained}")

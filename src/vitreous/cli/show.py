@@ -65,7 +65,7 @@ def checked(found: CheckResult) -> int:
     for name, text in (("details", found.report), ("quarantine", found.quarantine)):
         if text is not None:
             console.print(f"{name:<12}{text}", markup=False, soft_wrap=True)
-    return 0
+    return 0 if found.trainable else BadData.exit_code
 
 
 # ---------------------------------------------------------------- train, eval

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vitreous.config import to_dict
 from vitreous.data.cache import Cache
@@ -23,9 +24,9 @@ from vitreous.data.duplicates import exact_groups, near_groups, without_scenes
 from vitreous.data.findings import SEVERITIES, Finding, about_oddities, about_unreadable
 from vitreous.data.listing import printable
 from vitreous.data.memory import Memory
-from vitreous.data.prepare import DataConfig, cache_folder
+from vitreous.data.prepare import DataConfig, cache_folder, draw
 from vitreous.data.quarantine import NAME, check_folder, read_quarantine, write_quarantine
-from vitreous.data.remarks import counted
+from vitreous.data.remarks import counted, refuse_sides, refuse_unlabelled
 from vitreous.data.set_findings import (
     about_classes,
     about_copies,
@@ -37,10 +38,11 @@ from vitreous.data.set_findings import (
 )
 from vitreous.data.split import SIDES
 from vitreous.data.survey import Progress, Survey, survey
-from vitreous.errors import UsageError
+from vitreous.errors import BadData, UsageError
 from vitreous.store.files import write_atomic
 
 REPORT = "check.json"
+UNTRAINABLE = "untrainable"  # the kind of the one finding that says that training would refuse
 _OURS = "unreadable: "  # how a reason begins that was written by the doctor and not by hand
 _PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 
@@ -68,6 +70,11 @@ class CheckResult:
     quarantined: dict[str, str] = field(default_factory=dict)
     report: str | None = None
     quarantine: str | None = None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training would take this data, without the pictures in quarantine."""
+        return all(found.kind != UNTRAINABLE for found in self.findings)
 
 
 def check(
@@ -103,16 +110,21 @@ def check(
     with Cache.open(place, config.preprocess, int(config.cache_gib * 2**30)) as cache:
         seen = survey(source, config.preprocess, cache, memory=memory, workers=workers, progress=progress)
     by_hand = _by_hand(folder / NAME) if folder is not None else {}
-    result = examine(source, seen, by_hand)
+    result = examine(source, seen, by_hand, config)
     return result if folder is None else write_check(result, folder)
 
 
-def examine(source: Source, seen: Survey, by_hand: Mapping[str, str] | None = None) -> CheckResult:
+def examine(
+    source: Source, seen: Survey, by_hand: Mapping[str, str] | None = None, config: DataConfig | None = None
+) -> CheckResult:
     """Apply every rule to a survey. ``by_hand`` are pictures that a person wants left out, and why."""
     exact = exact_groups(seen.digests, seen.usable)
     near = near_groups(exact, seen.hashes, seen.thumbnails)
-    _, scenes = without_scenes(exact, near, source.labels)
+    divisible, scenes = without_scenes(exact, near, source.labels)
+    taken = np.array([source.name(i) not in (by_hand or {}) for i in range(len(source))]) & (source.labels >= 0)
+    learned = [np.where(taken, groups, -1) for groups in (exact, divisible)]
     findings = [
+        *_about_training(config or DataConfig(source=source.root), source, seen, *learned),
         *about_unreadable(source, seen),
         *about_copies(source, exact, near),
         *about_classes(source, seen.usable, scenes),
@@ -131,6 +143,22 @@ def examine(source: Source, seen: Survey, by_hand: Mapping[str, str] | None = No
         copies=tuple(tuple(source.name(i) for i in group) for group in groups_of(near)),
         quarantined={**(by_hand or {}), **unreadable},
     )
+
+
+def _about_training(
+    config: DataConfig, source: Source, seen: Survey, exact: NDArray[np.int64], near: NDArray[np.int64]
+) -> Iterator[Finding]:
+    """The sentence with which training would refuse the pictures that have a group, if it would."""
+    try:
+        refuse_unlabelled(source)
+        if not (exact >= 0).any():
+            raise BadData("No picture that has a label can be used; mend or replace the files.")
+        sides, _ = draw(config, source, seen, source.labels, exact=exact, near=near)
+        refuse_sides(source, sides, val=config.val)
+    except BadData as error:
+        what, _, remedy = str(error).rpartition("; ")
+        remedy = remedy[0].upper() + remedy[1:]
+        yield Finding(severity="error", kind=UNTRAINABLE, title=what, count=len(source), examples=(), remedy=remedy)
 
 
 def write_check(result: CheckResult, folder: Path) -> CheckResult:

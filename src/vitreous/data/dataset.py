@@ -6,6 +6,7 @@ Knows nothing of augmentation, order or batches.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import os
@@ -146,6 +147,16 @@ class ArraySource(Source):
 
     def mask(self, i: int) -> NDArray[np.uint8] | None:
         return None if self.masks is None else self.masks[i]
+
+
+def without_classes(source: Source, unused: NDArray[np.bool_]) -> Source:
+    """``source`` as if the classes marked in ``unused`` (k,) were not: their pictures have no label."""
+    kept = np.flatnonzero(~unused)
+    number = np.full(len(source.classes) + 1, UNLABELLED, np.int64)  # the last is where UNLABELLED points to
+    number[kept] = np.arange(len(kept))
+    other = copy.copy(source)
+    other.classes, other.labels = tuple(source.classes[int(i)] for i in kept), number[source.labels]
+    return other
 
 
 class Pictures:

@@ -224,7 +224,9 @@ def _assemble(walk: _Walk, found: list[_Found], split_given: bool) -> Listing:
     places = {os.path.join(walk.root, name) for group in found for name in group.names if name not in walk.linked}
     repeats = {name for name, real in walk.linked.items() if real in places}
     found = [group._replace(names=[n for n in group.names if n not in repeats]) for group in found]
-    classes = tuple(sorted({g.label for g in found if g.label is not None}, key=natural))
+    named = {g.label for g in found if g.label is not None}
+    classes = tuple(sorted({g.label for g in found if g.label is not None and g.names}, key=natural))
+    found = [group for group in found if group.names]
     number = {name: i for i, name in enumerate(classes)}
     names = [n for group in found for n in group.names]
     sizes = [len(group.names) for group in found]
@@ -232,7 +234,8 @@ def _assemble(walk: _Walk, found: list[_Found], split_given: bool) -> Listing:
     sides = np.repeat([group.side for group in found], sizes).astype(np.int8)
     order = np.asarray(sorted(range(len(names)), key=lambda i: (sides[i], labels[i], names[i])), np.int64)
     split = sides[order] if split_given else None
-    notices = [*walk.notices, *_remarks(walk, classes, labels[order], split)]
+    empty = sorted(named.difference(classes), key=natural)
+    notices = [*walk.notices, *_remarks(walk, classes, empty, labels[order], split)]
     return Listing(
         walk.root,
         Names(names[i] for i in order),
@@ -245,21 +248,30 @@ def _assemble(walk: _Walk, found: list[_Found], split_given: bool) -> Listing:
 
 
 def _remarks(
-    walk: _Walk, classes: tuple[str, ...], labels: NDArray[np.int64], split: NDArray[np.int8] | None
+    walk: _Walk,
+    classes: tuple[str, ...],
+    empty: Sequence[str],
+    labels: NDArray[np.int64],
+    split: NDArray[np.int8] | None,
 ) -> Iterable[str]:
     if walk.refused:
         yield f"{walk.refused} links lead out of {printable(walk.root)} and were left out."
+    if empty:
+        shown = ", ".join(printable(name) for name in empty[:3]) + ", ..." * (len(empty) > 3)
+        many = (
+            f"{len(empty)} class folders have no pictures and are"
+            if empty[1:]
+            else "A class folder has no pictures and is"
+        )
+        yield f"{many} left out of the classes: {shown}."
     for a, b in pairwise(sorted(classes, key=lambda name: (name.casefold(), name))):
         if a.casefold() == b.casefold():
             yield f"The classes {printable(a)} and {printable(b)} differ only in case."
-    for side, part in enumerate(("", "train", "val", "test")):
-        if side and (split is None or side - 1 not in split):
-            continue
-        chosen = labels if not side or split is None else labels[split == side - 1]
-        counts = np.bincount(chosen[chosen >= 0], minlength=len(classes))
-        for i in np.flatnonzero(counts == 0):
-            if side == 0 or (labels == i).any():
-                yield f"The class {printable(classes[i])} has no pictures{' in ' + part if part else ''}."
+    for side, part in enumerate(("train", "val", "test") if split is not None else ()):
+        chosen = labels[split == side]
+        if chosen.size:
+            for i in np.flatnonzero(np.bincount(chosen[chosen >= 0], minlength=len(classes)) == 0):
+                yield f"The class {printable(classes[i])} has no pictures in {part}."
 
 
 def _nothing_found(folder: str | Path, walk: _Walk) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.cache import Cache
-from vitreous.data.dataset import Pictures, Source, open_source
+from vitreous.data.dataset import Pictures, Source, open_source, without_classes
 from vitreous.data.duplicates import exact_groups, near_groups, without_scenes
 from vitreous.data.memory import Memory
 from vitreous.data.preprocess import Preprocess
@@ -30,6 +30,7 @@ from vitreous.data.remarks import (
     refuse_sides,
     refuse_unlabelled,
     scene_notices,
+    split_notices,
 )
 from vitreous.data.split import LEFT_OUT, SIDES, split
 from vitreous.data.survey import Progress, Survey, survey
@@ -82,7 +83,9 @@ class Prepared:
     Attributes:
         split: (n,) int8 of 0 train, 1 val, 2 test, -1 left out.
         groups: (n,) equal numbers for copies of one picture; -1 for pictures that cannot be used.
-        notices: what the user should know, one sentence each.
+        found: what the user should know of the pictures, one sentence each.
+        divided: the same of how they were divided.
+        unused: names of the source's classes that no usable picture is of; they are no classes here.
     """
 
     config: DataConfig
@@ -91,7 +94,14 @@ class Prepared:
     cache: Cache
     split: NDArray[np.int8]
     groups: NDArray[np.int64]
-    notices: tuple[str, ...]
+    found: tuple[str, ...]
+    divided: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """All that the user should know."""
+        return self.found + self.divided
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -194,6 +204,11 @@ def prepare(
     )
     refuse_bad(source, seen, config.source, config.allow_bad)
     usable = seen.usable & ((source.labels != UNLABELLED) | (not labelled))
+    unused: tuple[str, ...] = ()
+    if labelled:
+        empty = np.bincount(source.labels[usable], minlength=len(source.classes)) == 0
+        unused = tuple(source.classes[int(i)] for i in np.flatnonzero(empty))
+        source = without_classes(source, empty) if unused else source
     labels = source.labels if labelled else np.zeros(len(source), dtype=np.int64)
     divided = _divide(config, source, seen, labels, usable)
     if labelled:
@@ -205,10 +220,10 @@ def prepare(
         cache=cache,
         split=divided.sides,
         groups=divided.groups,
-        notices=(
-            *source.notices,
-            *cache.notices,
-            *notices(source, seen, divided.sides, usable),
+        unused=unused,
+        found=(*source.notices, *cache.notices, *notices(source, seen, usable, unused)),
+        divided=(
+            *split_notices(source.split, divided.sides, usable),
             *likeness_notices(source, divided.alike),
             *(scene_notices(source, divided.scenes) if labelled else ()),
             *(class_notices(source, divided.sides) if labelled else ()),
@@ -229,15 +244,27 @@ def _divide(
     """Group the copies, and put every group on one side."""
     exact = exact_groups(seen.digests, usable)
     near, scenes = without_scenes(exact, near_groups(exact, seen.hashes, seen.thumbnails), labels)
+    sides, lost = draw(config, source, seen, labels, exact=exact, near=near)
+    return _Divided(exact if lost else near, sides, scenes, alike=lost)
+
+
+def draw(
+    config: DataConfig,
+    source: Source,
+    seen: Survey,
+    labels: NDArray[np.int64],
+    *,
+    exact: NDArray[np.int64],
+    near: NDArray[np.int64],
+) -> tuple[NDArray[np.int8], int]:
+    """The side of every picture, and how many stay where they are although one on another side looks like them."""
     alike, same = (
         split(labels, seen.digests, groups, source.split, val=config.val, test=config.test, salt=config.split_salt)
         for groups in (near, exact)
     )
     lost = int(((alike == LEFT_OUT) & (same != LEFT_OUT)).sum())
     # only a split that the data brings can lose pictures; an official one is not to be gutted for mere likeness
-    if lost > MOST_LEFT_OUT * usable.sum():
-        return _Divided(exact, same, scenes, alike=lost)
-    return _Divided(near, alike, scenes, alike=0)
+    return (same, lost) if lost > MOST_LEFT_OUT * (exact >= 0).sum() else (alike, 0)
 
 
 def cache_folder(config: DataConfig) -> Path | None:

@@ -28,8 +28,15 @@ def refuse_unlabelled(source: Source) -> None:
         )
     if len(source.classes) < 2:
         raise BadData(
-            f"{where} has only one class, {printable(source.classes[0])}; a classifier needs pictures of at least two."
+            f"{where} has only one class, {printable(source.classes[0])}{_aside(source)}; a classifier needs "
+            "pictures of at least two, each with a folder or a label of its own."
         )
+
+
+def _aside(source: Source) -> str:
+    """What lay beside the only class and may have been meant as another."""
+    said = next((notice for notice in source.notices if "left out" in notice), "")
+    return f" ({said.removesuffix('.')})" if said else ""
 
 
 def refuse_bad(source: Source, seen: Survey, spec: str, allow_bad: float) -> None:
@@ -67,8 +74,8 @@ def refuse_sides(source: Source, sides: NDArray[np.int8], *, val: float) -> None
         )
 
 
-def notices(source: Source, seen: Survey, sides: NDArray[np.int8], usable: NDArray[np.bool_]) -> Iterator[str]:
-    """What was left out, and what was drawn where the data's own split says nothing."""
+def notices(source: Source, seen: Survey, usable: NDArray[np.bool_], unused: Sequence[str]) -> Iterator[str]:
+    """What was left out: pictures, and the classes ``unused`` that no usable picture is of."""
     if seen.quarantined:
         yield f"Left out as they are in quarantine: {counted(len(seen.quarantined))}."
     if seen.errors:
@@ -78,8 +85,8 @@ def notices(source: Source, seen: Survey, sides: NDArray[np.int8], usable: NDArr
     unlabelled = int((seen.usable & ~usable).sum())
     if unlabelled:
         yield f"Left out as they have no label: {counted(unlabelled)}."
-    if source.split is not None:
-        yield from _about_given(source.split, sides, usable)
+    if unused:
+        yield f"Left out of the classes as no picture of them can be used: {_names(unused, np.arange(len(unused)))}."
 
 
 def class_notices(source: Source, sides: NDArray[np.int8]) -> Iterator[str]:
@@ -90,12 +97,9 @@ def class_notices(source: Source, sides: NDArray[np.int8]) -> Iterator[str]:
             for s in range(3)
         ]
     )  # (3, k)
-    gone = np.flatnonzero((counts.sum(axis=0) == 0) & (np.bincount(source.labels + 1)[1:] > 0))
+    gone = np.flatnonzero(counts.sum(axis=0) == 0)
     if gone.size:
-        yield (
-            f"No picture is left of {_names(source.classes, gone)}; it keeps its place in the list of classes, "
-            "but the model will not answer it."
-        )
+        yield f"All pictures of {_names(source.classes, gone)} were left out for copies in other classes."
     for side in (TRAIN, VAL, TEST):
         lacking = np.flatnonzero((counts[side] == 0) & (counts.sum(axis=0) > 0))
         if counts[side].any() and lacking.size:
@@ -128,7 +132,10 @@ def counted(n: int, what: str = "picture") -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
-def _about_given(given: NDArray[np.int8], sides: NDArray[np.int8], usable: NDArray[np.bool_]) -> Iterator[str]:
+def split_notices(given: NDArray[np.int8] | None, sides: NDArray[np.int8], usable: NDArray[np.bool_]) -> Iterator[str]:
+    """What was drawn, or left out for its copies, where the data bring a split of their own."""
+    if given is None:
+        return
     for side in (TRAIN, VAL):
         copies = int(((given == side) & usable & (sides == LEFT_OUT)).sum())
         if copies:

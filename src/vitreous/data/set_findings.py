@@ -81,19 +81,16 @@ def about_classes(source: Source, usable: NDArray[np.bool_], scenes: Sequence[in
     unlabelled = np.flatnonzero(source.labels == UNLABELLED)
     names = (source.name(int(i)) for i in unlabelled)
     if len(unlabelled) == len(source):
-        yield from finding(
-            "warning", "unlabelled", "No picture has a label", names, "Sort them into one folder a class."
-        )
-        return
+        return  # that training would refuse this is said already
     yield from finding("warning", "unlabelled", "Pictures without a label", names, "They are left out of training.")
     counts = np.bincount(source.labels[usable & (source.labels >= 0)], minlength=len(source.classes))
     title = [f"{name} ({count})" for name, count in zip(source.classes, counts.tolist(), strict=True)]
     listed = np.bincount(source.labels[source.labels >= 0], minlength=len(counts))
-    # a class without any file is the source's own notice
     empty, single = np.flatnonzero((counts == 0) & (listed > 0)), np.flatnonzero(counts == 1)
     few = np.flatnonzero((counts > 1) & (counts < FEW))
     add = "Add pictures, or remove the class."
-    yield from finding("warning", "empty-class", "Classes without a readable picture", (title[i] for i in empty), add)
+    left = "They are no classes in training. " + add
+    yield from finding("warning", "empty-class", "Classes without a readable picture", (title[i] for i in empty), left)
     yield from finding("warning", "single-class", "Classes with one picture", (title[i] for i in single), add)
     yield from finding(
         "warning", "few", f"Classes with fewer than {FEW} pictures", (title[i] for i in few), "Add pictures if you can."

@@ -109,6 +109,7 @@ def _work(
         if device.is_first and not going_on:
             folder.require_free(overwrite=overwrite)
         prepared = _prepare(run, source, device, quiet=quiet)
+        run = replace(run, network=replace(run.network, classes=len(prepared.classes)))
         changed = _other_data(folder.path if going_on else like, prepared)
         if changed and going_on and not force:
             raise UsageError(
@@ -140,7 +141,8 @@ def _prepare(run: Run, source: Source | None, device: Device, *, quiet: bool) ->
         prepared = prepare(run.data, source=source, progress=progress)
     if device.is_first:
         device.barrier()
-    if run.network.classes != len(prepared.classes):
+    # that no picture of a class can be used is known only now
+    if run.network.classes not in (len(prepared.classes), len(prepared.classes) + len(prepared.unused)):
         raise UsageError(
             f"network.classes = {run.network.classes}, but the data has {len(prepared.classes)} classes; "
             "set it, or train on the same data."
