@@ -11,6 +11,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from vitreous.analyse.calibration import (
     COLDEST,
+    DOUBT,
     HOTTEST,
     expected_calibration_error,
     fit_temperature,
@@ -48,16 +49,52 @@ def test_shifting_a_row_changes_nothing() -> None:
     assert fit_temperature(logits + shift, labels) == pytest.approx(fit_temperature(logits, labels), rel=1e-4)
 
 
-@pytest.mark.parametrize("n", [1, 20, 1000])
+@pytest.mark.parametrize("n", [1, 20, 1000, 20_000])
 def test_all_right_stays_modest(n: int) -> None:
-    """Without the imagined picture the answer would be the lower bound: infinite confidence from 20 pictures."""
+    """Without the doubt the answer would be the lower bound: infinite confidence from 20 pictures."""
     labels = np.arange(n) % 4
     logits = np.eye(4)[labels] * 5
     temperature = fit_temperature(logits, labels)
-    assert COLDEST < temperature < HOTTEST
-    mean = softmax(logits, temperature).max(axis=1).mean()
-    # the rule of succession: one imagined picture, uniform over four classes
-    assert mean == pytest.approx(1 - 0.75 / (n + 1), abs=1e-3)
+    assert COLDEST < temperature <= 1
+    wrong = 1 - softmax(logits, temperature).max(axis=1).mean()
+    # as many as the prior holds it to: n times what is expected to be wrong is about DOUBT over the logits' gap
+    assert wrong * n * 5 == pytest.approx(DOUBT, rel=0.01) if temperature < 1 else wrong * n * 5 < DOUBT
+
+
+def losses(n: int, k: int, temperature: float, spread: float, draws: int = 200) -> tuple[float, float, float]:
+    """Expected log loss on fresh pictures, less that of temperature 1: as fitted on ``n`` without doubt, with it, best.
+
+    The network has logits of that ``spread``, and is honest at ``temperature``.
+    """
+    rng = np.random.default_rng(n + k)
+    honest = rng.normal(0, spread, (6000, k))
+    labels = (honest + rng.gumbel(size=honest.shape)).argmax(axis=1)
+    logits = honest * temperature
+    grid = np.exp(np.linspace(-2, 2, 161))
+    each = np.stack([-log_softmax(logits, t)[np.arange(len(labels)), labels] for t in grid])  # (161, 6000)
+    expected = each.mean(axis=1) - each[80].mean()
+    plain, doubting = [], []
+    for _ in range(draws):
+        chosen = rng.integers(0, len(labels), n)
+        plain.append(expected[each[:, chosen].sum(axis=1).argmin()])
+        doubting.append(np.interp(np.log(fit_temperature(logits[chosen], labels[chosen])), np.log(grid), expected))
+    return float(np.mean(plain)), float(np.mean(doubting)), float(expected.min())
+
+
+@pytest.mark.parametrize(("k", "spread"), [(3, 1.0), (3, 3.0), (10, 2.0)])
+def test_from_few_pictures_it_is_never_worse_than_none(k: int, spread: float) -> None:
+    found = {t: losses(35, k, t, spread) for t in (0.4, 0.7, 1.0, 1.4, 2.5)}
+    for temperature, (_, doubting, _) in found.items():
+        assert doubting < (0.004 if temperature == 1 else 0), f"at {temperature}"
+    assert found[1.0][1] < 0.25 * found[1.0][0], "most of what chance costs is saved"
+    assert found[2.5][1] < 0.7 * found[2.5][2], "most of what is to be gained is gained"
+    assert np.mean([doubting for _, doubting, _ in found.values()]) < -0.03
+
+
+@pytest.mark.parametrize("temperature", [0.4, 0.7, 1.4, 2.5])
+def test_many_pictures_overrule_the_doubt(temperature: float) -> None:
+    plain, doubting, best = losses(1000, 3, temperature, 1.0, draws=50)
+    assert doubting < 0.95 * best and doubting - plain < 5e-4
 
 
 def test_worse_than_chance_becomes_uniform() -> None:

@@ -174,6 +174,11 @@ def test_the_cards_temperature_is_used(make_run: Callable[..., Path]) -> None:
     assert "temperature (3.33)" in read(write_report(make_run(10, calibration={"temperature": 3.33}))).text
 
 
+def test_a_temperature_of_one_is_not_praised(make_run: Callable[..., Path]) -> None:
+    text = read(write_report(make_run(10, calibration={"temperature": 1.0}))).text
+    assert "is left at 1" in text and "corrects for that" not in text
+
+
 def test_no_better_than_a_guess_is_said(make_run: Callable[..., Path]) -> None:
     assert "not clearly better" in read(write_report(make_run(10, skill=0.0))).text
 

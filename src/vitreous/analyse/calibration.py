@@ -18,6 +18,10 @@ Numbers = NDArray[Any]
 COLDEST, HOTTEST = 0.01, 100.0
 """Temperatures outside of this range say nothing more: answers are already certain, or already uniform."""
 
+DOUBT = 5.0
+"""Nats that the held-out pictures must say against an inverse temperature of 1 for each unit that it is moved: under
+the prior, half of all networks have one between 0.86 and 1.14."""
+
 
 def log_softmax(logits: Numbers, temperature: float = 1.0) -> Floats:
     """Log-probabilities of ``logits / temperature``, in double precision.
@@ -57,37 +61,50 @@ def log_loss(logits: Numbers, labels: Numbers, temperature: float = 1.0) -> floa
 def fit_temperature(logits: Numbers, labels: Numbers) -> float:
     """The one number that, dividing the logits, makes held-out labels most likely (Guo et al. 2017, section 4.2).
 
-    The loss is convex in the inverse temperature, so its slope crosses zero at most once and bisection finds it.
-    One imagined picture, whose label is equally likely to be any class, is spread over the set (the rule of
-    succession): without it a small set on which every answer is right would ask for infinite confidence. Its weight
-    is 1 in n + 1 and vanishes with more pictures.
+    Few pictures would be believed too readily: the likeliest temperature of 35 is commonly off by a third, and where
+    the same pictures chose the checkpoint, off towards boasting. So a temperature other than 1 has to earn its place.
+    What is minimised over the inverse temperature b is the loss of all n pictures in nats plus ``DOUBT |b - 1|``: the
+    most likely b under a Laplace prior around 1 (the rule of the lasso, Tibshirani 1996). The answer is exactly 1
+    until the pictures object to it by more than ``DOUBT`` nats for each unit of b; from there on it is drawn towards 1
+    by an amount that vanishes as 1/n. Such a prior rather than a normal one, because it leaves a temperature of 1
+    alone, where shrinking a little still loses a little, and holds back one that is far from 1 no more than one that
+    is near. In b rather than in its logarithm, because the sum stays convex in b, so that bisection finds its one
+    minimum, and because to be too sure costs more than to be too modest: b from 1 to 2 is held back twice as much as b
+    from 1 to 1/2.
+
+    In simulation (tests/analyse), 35 pictures lose at most 0.003 nats a picture where 1 is right, against 0.02 without
+    the doubt, and keep seven tenths of what is to be gained at 2.5; from 1000 on the two rules differ by 0.0001.
 
     Args:
         logits: (n, k) of pictures that were not trained on.
         labels: (n,) class indices.
 
     Returns:
-        The temperature, within [0.01, 100]; 1.0 when the pictures cannot tell (none, or all logits equal).
+        The temperature, within [0.01, 100]; 1.0 when the pictures cannot tell (few, or all logits equal).
     """
     z = np.asarray(logits, dtype=np.float64)
     n, k = z.shape
     if n == 0 or k < 2 or np.ptp(z, axis=1).max() < 1e-12:
         return 1.0
-    z = z - z.mean(axis=1, keepdims=True)  # the uniform picture's logit is then 0
-    wanted = float(z[np.arange(n), labels].mean()) * n / (n + 1)
+    z = z - z.mean(axis=1, keepdims=True)
+    wanted = float(z[np.arange(n), labels].mean())
 
     def slope(log_inverse: float) -> float:
         expected = (softmax(z, float(np.exp(-log_inverse))) * z).sum(axis=1).mean()
         return float(expected - wanted)
 
-    low, high = -float(np.log(HOTTEST)), -float(np.log(COLDEST))
-    if slope(low) >= 0:
+    here = slope(0.0)
+    if abs(here) <= DOUBT / n:
+        return 1.0
+    held_back = float(np.copysign(DOUBT / n, -here))  # a falling loss asks for a larger b, which the doubt makes dear
+    low, high = (0.0, -float(np.log(COLDEST))) if here < 0 else (-float(np.log(HOTTEST)), 0.0)
+    if slope(low) + held_back >= 0:
         return HOTTEST
-    if slope(high) <= 0:
+    if slope(high) + held_back <= 0:
         return COLDEST
     while high - low > 1e-6:
         middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+        low, high = (middle, high) if slope(middle) + held_back < 0 else (low, middle)
     return float(np.exp(-(low + high) / 2))
 
 

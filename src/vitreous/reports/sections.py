@@ -204,6 +204,14 @@ def confidence(judged: Judged) -> Table:
 
 
 def _heat(judged: Judged) -> Markup:
+    if judged.temperature == 1:
+        return sentence(
+            "The temperature that would correct for that is left at 1: {} do not ask for another one clearly enough. "
+            "The calibration error is {}.{}",
+            "the validation pictures" if judged.split == "test" else "these pictures",
+            percent(judged.scores.ece),
+            _luck(judged),
+        )
     better = judged.scores.ece <= judged.ece_before
     template = "One number, the temperature ({:.2f}), fitted on {}, {}: the calibration error goes from {} to {}.{}"
     return sentence(
@@ -213,8 +221,12 @@ def _heat(judged: Judged) -> Markup:
         "corrects for that" if better else "should correct for that but does not here",
         percent(judged.ece_before),
         percent(judged.scores.ece),
-        "" if judged.scores.count >= 1000 else " With so few pictures, part of that error is luck.",
+        _luck(judged),
     )
+
+
+def _luck(judged: Judged) -> str:
+    return "" if judged.scores.count >= 1000 else " With so few pictures, part of that error is luck."
 
 
 def cost(run: Recorded) -> list[tuple[str, str, str]]:
