@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitreous.layers.linear import Linear
+
 
 class Mlp(nn.Module):
     """Widen, activation (unless told otherwise GELU, the exact one, with erf), narrow."""
@@ -16,9 +18,9 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, activation: Callable[[Tensor], Tensor] = F.gelu) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = Linear(dim, hidden)
         self.activation = activation
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d) -> (..., d)"""
@@ -35,8 +37,8 @@ class SwiGLU(nn.Module):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         hidden = -(-int(hidden * 2 / 3) // 8) * 8
-        self.fc1 = nn.Linear(dim, 2 * hidden)  # gate first
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, 2 * hidden)  # gate first
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d) -> (..., d)"""

@@ -13,7 +13,7 @@ asked for, autocast, a program being traced) the same weights go through torch's
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, reduce
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from vitreous.layers.conv import ConvNorm
+from vitreous.layers.linear import Linear
 from vitreous.layers.norm import LayerScale
+from vitreous.layers.onednn import available
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -57,28 +59,11 @@ def post(activation: object) -> Post | None:
     return _POSTS.get(type(activation) if isinstance(activation, nn.Module) else activation)
 
 
-@cache
-def available(dtype: torch.dtype) -> bool:
-    """Whether this build of torch on this CPU has the operations for ``dtype``, and they give the right answer."""
-    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():
-        return False
-    x, weight = torch.linspace(-2, 2, 32, dtype=dtype).view(2, 16), torch.ones(4, 16, dtype=dtype)
-    image, kernel, geometry = x[..., None, None], weight[..., None, None], ([0, 0], [1, 1], [1, 1], 1)
-    ops = torch.ops.mkldnn
-    try:
-        linear = ops._linear_pointwise(x, weight, None, "relu", [], "")
-        packed = ops._reorder_convolution_weight(kernel, *geometry, list(image.shape))
-        conv = ops._convolution_pointwise(image, packed, None, *geometry, "relu", [], "")
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    expected = F.relu(F.linear(x, weight))
-    return all(torch.allclose(y.reshape(2, 4), expected, atol=0.1, rtol=0.02) for y in (linear, conv))
-
-
 def _applies(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN's operations can be used on ``x`` and give what torch's public ones would."""
     return (
         x.is_cpu
+        and x.numel() > 0
         and x.dtype == weight.dtype
         and not (x.requires_grad and torch.is_grad_enabled())
         and not torch.is_autocast_enabled("cpu")
@@ -215,9 +200,9 @@ def _fold_scale(layer: nn.Linear | nn.Conv2d, scale: LayerScale) -> None:
         layer.bias = nn.Parameter(layer.bias * gamma, requires_grad=False)
 
 
-def _fused(layer: nn.Module, activation: Activation, how: Post) -> nn.Module | None:
+def _fused(layer: Any, activation: Activation, how: Post) -> nn.Module | None:
     """Both in one; None for a subclass, which computes in its own way."""
-    if type(layer) is nn.Linear:
+    if type(layer) in (nn.Linear, Linear):
         return FusedLinear(layer, activation, how)
     if type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
         return FusedConv2d(layer, activation, how)

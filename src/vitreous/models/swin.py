@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import UsageError
 from vitreous.layers.attention import Attend
+from vitreous.layers.linear import Linear
 from vitreous.layers.mlp import Mlp
 from vitreous.layers.norm import depth_rates
 from vitreous.layers.patch import PatchEmbed
@@ -68,9 +69,9 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.heads, self.window = heads, window
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.attend = Attend()
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self._biases = Biases()
 
     def bias(self, layout: Layout) -> Tensor:
@@ -126,7 +127,7 @@ class PatchMerging(nn.Module):
         super().__init__()
         self.quarter = Quarter()
         self.norm = nn.LayerNorm(4 * dim)
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, h, w, d) -> (b, h / 2, w / 2, 2 d)"""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import UsageError
 from vitreous.layers.attention import Attend
+from vitreous.layers.linear import Linear
 from vitreous.layers.mlp import Mlp
 from vitreous.layers.norm import depth_rates
 from vitreous.layers.patch import PatchEmbed
@@ -81,7 +82,7 @@ class CosineAttention(nn.Module):
         self.q_bias = nn.Parameter(torch.empty(dim)) if qkv_bias else None
         self.v_bias = nn.Parameter(torch.empty(dim)) if qkv_bias else None
         self.attend = Attend()
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self._biases = Biases()
 
     def bias(self, layout: Layout) -> Tensor:
@@ -153,7 +154,7 @@ class PatchMerging(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.quarter = Quarter()
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
         self.norm = nn.LayerNorm(2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
