@@ -46,7 +46,7 @@ def test_product_and_gradients_are_those_of_float64(
     torch.testing.assert_close(one.grad, two.grad, **close)
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, **close)
-    assert len(calls) == (3 if available(torch.float32) else 0)
+    assert len(calls) == (3 if available(torch.float32) and x.numel() else 0)
 
 
 def test_what_needs_no_gradient_gets_none(calls: list[torch.Size]) -> None:

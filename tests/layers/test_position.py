@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -92,10 +94,31 @@ def test_remembered_tables_follow_every_change_of_the_table() -> None:
     assert remember(table, (6, 6)).requires_grad
 
 
+def test_a_table_born_in_inference_mode_is_no_obstacle() -> None:
+    with torch.inference_mode():
+        table, remember = torch.randn(1, 16, 4), Resampled((4, 4))
+        assert torch.equal(remember(table, (6, 5)), resample(table, (4, 4), (6, 5)))
+
+
+def test_many_threads_may_ask_at_once() -> None:
+    table, remember = torch.randn(1, 16, 4), Resampled((4, 4), keep=2)
+    grids = [(5, 5), (6, 5), (7, 7), (8, 8)]
+    expected = {grid: resample(table, (4, 4), grid) for grid in grids}
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            wanted = grids * 200
+            answers = list(pool.map(lambda grid: remember(table.detach(), grid), wanted))
+    finally:
+        sys.setswitchinterval(before)
+    assert all(torch.equal(a, expected[grid]) for a, grid in zip(answers, wanted, strict=True))
+
+
 def test_memory_is_bounded_and_not_copied() -> None:
     table, remember = torch.randn(1, 16, 4), Resampled((4, 4), keep=2)
     with torch.no_grad():
         for side in range(5, 10):
             remember(table, (side, side))
-            assert len(remember._tables) <= 2
-    assert not copy.deepcopy(remember)._tables
+            assert len(remember._remembered._kept[2]) <= 2
+    assert not copy.deepcopy(remember)._remembered._kept[2]

@@ -55,6 +55,28 @@ def test_keys_have_answers_of_their_own_and_there_are_not_too_many() -> None:
         assert f.calls == 4
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD])
+def test_a_step_of_any_optimiser_is_noticed(kind: type[torch.optim.Optimizer], fused: bool) -> None:
+    """Fused ones change weights without counting up their version."""
+    f = Counted()
+    optimiser = kind([f.weight], lr=0.5, fused=fused)
+    for _ in range(3):
+        with torch.no_grad():
+            assert torch.equal(f(), f.weight * 2)
+        f().sum().backward()
+        optimiser.step()
+
+
+def test_answers_under_autocast_are_others() -> None:
+    weight, remembered = torch.nn.Parameter(torch.randn(4, 4)), Remembered()
+    with torch.no_grad():
+        for _ in range(2):
+            with torch.autocast("cpu", torch.bfloat16):
+                assert remembered(0, [weight], lambda: weight @ weight).dtype == torch.bfloat16
+            assert remembered(0, [weight], lambda: weight @ weight).dtype == torch.float32
+
+
 def test_with_gradients_it_computes_each_time() -> None:
     f = Counted()
     with torch.no_grad():

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitreous.layers.remember import Remembered
+
 Grid = tuple[int, int]  # rows, columns
 
 
@@ -70,21 +72,8 @@ class Resampled:
 
     def __init__(self, old: Grid, keep: int = 8) -> None:
         self.old = old
-        self.keep = keep
-        self._stamp: tuple[object, ...] = ()
-        self._tables: dict[Grid, Tensor] = {}
+        self._remembered = Remembered(keep)
 
     def __call__(self, table: Tensor, new: Grid) -> Tensor:
         """The table on grid ``new``; differentiable whenever gradients are enabled."""
-        if new == self.old or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return resample(table, self.old, new)
-        stamp = (table.data_ptr(), table._version, table.device, table.dtype)
-        if stamp != self._stamp or len(self._tables) >= self.keep:
-            self._stamp, self._tables = stamp, {}
-        if new not in self._tables:
-            self._tables[new] = resample(table, self.old, new)
-        return self._tables[new]
-
-    def __getstate__(self) -> dict[str, object]:
-        """A copy starts empty: its table lies elsewhere."""
-        return {"old": self.old, "keep": self.keep, "_stamp": (), "_tables": {}}
+        return self._remembered(new, [table], lambda: resample(table, self.old, new))

@@ -12,7 +12,9 @@ class Remembered:
     """The last answers of a function of weights, given again while the weights are unchanged and no gradient is wanted.
 
     A change is noticed by the version that torch counts up with every operation in place, and by where the weights lie;
-    they are held on to, so that no others come to lie there. What follows from no weights at all is always remembered.
+    they are held on to, so that no others come to lie there. Fused optimisers change weights without counting; but no
+    optimiser steps without a pass with gradients before it, and such a pass forgets everything. The one change that
+    goes unseen is a write through ``.data``. What follows from no weights at all is always remembered.
     """
 
     def __init__(self, keep: int = 8) -> None:
@@ -21,11 +23,12 @@ class Remembered:
 
     def __call__(self, key: Hashable, weights: Sequence[Tensor], compute: Callable[[], Tensor]) -> Tensor:
         """``compute()``, or what it gave before for this ``key`` and these ``weights``."""
-        if weights and (torch.is_grad_enabled() or any(w.is_inference() for w in weights)):
-            return compute()
         if torch.compiler.is_compiling():
             return compute()
-        stamp = tuple((w.data_ptr(), w._version, w.device, w.dtype) for w in weights)
+        if weights and (torch.is_grad_enabled() or any(w.is_inference() for w in weights)):
+            self._kept = ((), [], {})
+            return compute()
+        stamp = (*((w.data_ptr(), w._version, w.device, w.dtype) for w in weights), *_precision(weights))
         known, _, answers = self._kept
         if stamp != known or (key not in answers and len(answers) >= self.keep):
             answers = {}
@@ -39,3 +42,9 @@ class Remembered:
     def __getstate__(self) -> dict[str, object]:
         """A copy starts empty: its weights lie elsewhere."""
         return {"keep": self.keep, "_kept": ((), [], {})}
+
+
+def _precision(weights: Sequence[Tensor]) -> tuple[object, ...]:
+    """What autocast would make of products: an answer computed under it is another."""
+    kinds = {w.device.type for w in weights}
+    return tuple((kind, torch.get_autocast_dtype(kind)) for kind in sorted(kinds) if torch.is_autocast_enabled(kind))
