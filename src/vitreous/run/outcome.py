@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -32,6 +33,7 @@ from vitreous.models.describe import describe
 from vitreous.network import Network
 
 SIDES: tuple[Side, ...] = ("val", "test")
+KNOWN: tuple[Side, ...] = ("train", "val")  # what the weights were learned from and chosen on
 
 
 class Answers(NamedTuple):
@@ -87,17 +89,28 @@ def speed(network: Network, batch: int = 32, repeats: int = 5) -> float:
 
 
 def outputs(outcome: Outcome, prepared: Prepared) -> dict[str, bytes]:
-    """The answers as files of the run folder: outputs.safetensors, and outputs.json with the pictures' names."""
+    """The answers as files of the run folder: outputs.safetensors, and outputs.json with the pictures' names.
+
+    ``train_seen`` and ``val_seen`` tell later which pictures the weights know already, wherever those lie by then.
+    """
     tensors = {
         f"{side}_{name}": tensor.contiguous()
         for side, answers in outcome.answers.items()
         for name, tensor in zip(Answers._fields, answers, strict=True)
     }
+    for known in KNOWN:
+        digests = (prepared.survey.digests[int(i)] for i in prepared.indices(known))
+        tensors[f"{known}_seen"] = torch.from_numpy(np.unique(fingerprints(digests)))
     names = {
         side: [printable(prepared.source.name(int(i))) for i in answers.numbers]
         for side, answers in outcome.answers.items()
     }
     return {"outputs.safetensors": to_bytes(tensors), "outputs.json": json.dumps(names).encode()}
+
+
+def fingerprints(digests: Iterable[str]) -> NDArray[np.int64]:
+    """(n,) the first eight bytes of each SHA-256: enough to tell millions of pictures apart."""
+    return np.array([int.from_bytes(bytes.fromhex(d[:16]), "big", signed=True) for d in digests], dtype=np.int64)
 
 
 def card(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from vitreous.reports.page import write_report
 from vitreous.run import outcome
 from vitreous.run.plan import read_run
 from vitreous.store.checkpoint import PAGE, RunFolder
+from vitreous.store.tensors import read_tensors
 from vitreous.training.log import counting
 from vitreous.types import UNLABELLED
 
@@ -31,7 +32,7 @@ THUMBNAIL = 96  # pixels of the shorter side
 
 
 class Evaluation(NamedTuple):
-    """A trained run measured on one set of pictures."""
+    """A trained run measured on one set of pictures; ``scores`` are those of pictures that it did not know."""
 
     data: str
     split: str
@@ -49,6 +50,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure a run on a side of its own data, or on all (or a given side) of other data with the same classes.
 
+    Pictures that the weights were learned from or chosen on do not count, whatever they are called now, unless a side
+    of the run's own data was asked for by name, or there are no others.
+
     Raises:
         UsageError: the other data has classes that the model does not know, or no such side.
         BadData: the pictures cannot be used.
@@ -63,19 +67,54 @@ def evaluate(
     with counting("Looking at every picture", quiet=quiet) as progress:
         # other pictures may be of one class, or have no split: they are taken as they come
         prepared = prepare(config, labelled=not other, source=source, progress=progress)
-    notices = list(prepared.notices)
+    notices = list(prepared.found)
     side = split or ("all" if other else "test")
     indices = prepared.indices(side)
     if other:
         indices = indices[source.labels[indices] != UNLABELLED]
     elif prepared.digests != predictor.card["data"]["digests"]:
-        notices.append("The data has changed since the run was trained: some of these pictures may be trained on.")
+        notices.append("The data has changed since the run was trained.")
     if not len(indices):
         raise BadData(f"{source.root} has no labelled pictures for {side}; choose another split or other data.")
     labels = _translated(source, indices, predictor.classes)
-    answers = outcome.answer(predictor.network, prepared.subset(indices))
-    scores = score(answers.logits.numpy(), labels, predictor.classes, predictor.temperature)
+    logits = outcome.answer(predictor.network, prepared.subset(indices)).logits.numpy()
+    known = _known(predictor, [prepared.survey.digests[int(i)] for i in indices])
+    counted = np.ones(len(indices), dtype=np.bool_)
+    if known is None:
+        notices += ["This run does not record which pictures it was trained on; any of them among these flatter it."]
+    else:
+        fresh = known == 0
+        counted = fresh if fresh.any() and (other or side == "test") else counted
+        notices += _about_known(known, counted, share=float((logits.argmax(axis=1) == labels).mean()))
+    scores = score(logits[counted], labels[counted], predictor.classes, predictor.temperature)
     return Evaluation(str(source.root), side, scores, tuple(notices))
+
+
+def _known(predictor: Predictor, digests: Sequence[str]) -> NDArray[np.int8] | None:
+    """(n,) 1 for pictures that the weights were learned from, 2 for those they were chosen on, 0 for others.
+
+    None for a run that does not say.
+    """
+    assert predictor.folder is not None
+    kept = predictor.card["files"]["outputs.safetensors"]["sha256"]
+    tensors = read_tensors(predictor.folder / "outputs.safetensors", kept)
+    prints, found = outcome.fingerprints(digests), np.zeros(len(digests), dtype=np.int8)
+    for number, side in ((2, "val"), (1, "train")):
+        if f"{side}_seen" not in tensors:
+            return None
+        found[np.isin(prints, tensors[f"{side}_seen"].numpy())] = number
+    return found
+
+
+def _about_known(known: NDArray[np.int8], counted: NDArray[np.bool_], share: float) -> Iterator[str]:
+    """How many of the pictures the weights know, and what became of them; ``share`` is the accuracy on all."""
+    numbers = ((int((known == 1).sum()), "were trained on"), (int((known == 2).sum()), "chose the checkpoint"))
+    told = " and ".join(f"{n:,} {what}" for n, what in numbers if n)
+    told = f"Of {counted.size:,} pictures, {told}" if told else ""
+    if told and counted.all():
+        yield f"{told}: this tells how well it knows them, not how it does on others."
+    elif told:
+        yield f"{told} and do not count here; with them the accuracy would be {share:.1%}."
 
 
 def report(folder: str | Path, out: str | Path | None = None) -> Path:
