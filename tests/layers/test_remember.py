@@ -117,3 +117,10 @@ def test_a_copy_starts_empty(clone: object) -> None:
         assert not other.remembered._kept[2] and other.remembered.keep == 2
         other.weight.add_(1)
         assert torch.equal(other(), other.weight * 2) and torch.equal(f(), f.weight * 2)
+
+
+def test_a_compiler_sees_through_it() -> None:
+    f = Counted()
+    with torch.no_grad():
+        compiled = torch.compile(lambda: f() + 1, backend="eager", fullgraph=True)
+        assert torch.equal(compiled(), f.weight * 2 + 1)
