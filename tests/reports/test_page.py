@@ -20,6 +20,7 @@ from vitreous.analyse.calibration import fit_temperature
 from vitreous.analyse.scores import most_confused, score
 from vitreous.errors import DamagedFile, UnreadableImage, UsageError
 from vitreous.reports import write_report
+from vitreous.reports.gallery import on_page
 from vitreous.reports.text import interval, percent
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -145,6 +146,17 @@ def test_pictures_are_inside_and_only_pictures(make_run: Callable[..., Path], pi
     assert base64.b64decode(sources[0].split(",")[1]).startswith(b"\x89PNG")
     assert "no picture" in page.text
     assert len(sources) + page.text.count("no picture") == 24
+
+
+@pytest.mark.parametrize("classes", [None, HOSTILE])
+def test_pictures_can_be_had_back_from_a_page(
+    make_run: Callable[..., Path], picture: Callable, classes: list[str] | None
+) -> None:
+    folder = make_run(10, classes=classes)
+    page = write_report(folder, thumbnail=picture).read_text("utf-8")
+    assert page.count("<img ") == 24
+    assert write_report(folder, thumbnail=on_page(folder / "report.html")).read_text("utf-8") == page
+    assert on_page(folder / "none.html")("x") is None
 
 
 def test_the_numbers_are_the_scores(make_run: Callable[..., Path]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 import vitreous as vt
 
@@ -48,3 +51,37 @@ def test_how_other_data_would_be_divided_is_no_news(trained: Path, photos: Path,
     found = vt.evaluate(trained, tmp_path / "more", allow_bad=0.5, quiet=True)
     assert found.scores.count == 8
     assert len(found.notices) == 1 and "cannot be used" in found.notices[0]
+
+
+def test_a_page_keeps_its_pictures_when_the_data_is_gone(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    run = tmp_path / "run"
+    vt.train(tmp_path / "photos", model="vit_pico_patch4_32", epochs=0.3, batch=16, out=run, quiet=True)
+    before = (run / "report.html").read_text()
+    pictures = re.findall(r'<img src="(data:[^"]+)"', before)
+    capfd.readouterr()
+    vt.report(run)
+    assert capfd.readouterr().err == "" and (run / "report.html").read_text() == before
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    vt.report(run)
+    assert re.findall(r'<img src="(data:[^"]+)"', (run / "report.html").read_text()) == pictures != []
+    said = capfd.readouterr().err
+    assert re.fullmatch(r"\d+ pictures cannot be read any more and came from the page that was there\.\n", said)
+    vt.load(run)
+    (run / "report.html").unlink()
+    vt.report(run, out=tmp_path / "page.html")
+    assert "the page shows the names alone" in capfd.readouterr().err
+    assert "no picture" in (tmp_path / "page.html").read_text()
+
+
+def test_the_page_of_an_unfinished_run_says_so_where_it_is_asked_for(
+    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("run.json", "data.json", "metrics.jsonl"):
+        shutil.copy(trained / name, run)
+    assert vt.report(run).exists()
+    assert f"has not finished: the page shows how far it came. vitreous resume {run} goes on" in capfd.readouterr().err

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
 
 from vitreous.analyse.scores import least_certain, most_confident_mistakes
 from vitreous.errors import VitreousError
-from vitreous.reports.text import percent
+from vitreous.reports.text import percent, shown
 from vitreous.reports.verdict import Judged
 
 Thumbnail = Callable[[str], bytes | None]
@@ -70,3 +73,51 @@ def data_uri(name: str, thumbnail: Thumbnail | None) -> str | None:
         return None
     kind = next((kind for magic, kind in MAGIC.items() if found and found.startswith(magic)), None)
     return f"data:image/{kind};base64,{base64.b64encode(found).decode('ascii')}" if found and kind else None
+
+
+def on_page(page: Path) -> Thumbnail:
+    """The pictures that an earlier page holds, for when the files are gone; none if there is no such page."""
+    reader = _Reader()
+    try:
+        reader.feed(page.read_text("utf-8", "replace"))
+    except OSError:
+        return lambda name: None
+    return lambda name: reader.found.get(shown(name))
+
+
+class _Reader(HTMLParser):
+    """Collects the pictures of a page by name: in each item of a gallery the picture comes first and its name last."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: dict[str, bytes] = {}
+        self._picture: bytes | None = None
+        self._inside: list[str] = []  # classes of the open spans
+        self._name = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "li":
+            self._picture, self._name, self._inside = None, "", []
+        elif tag == "img":
+            self._picture = _decoded(values.get("src") or "")
+        elif tag == "span":
+            self._inside.append(values.get("class") or "")
+
+    def handle_data(self, data: str) -> None:
+        if self._inside and self._inside[-1] == "file":
+            self._name += data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "span" and self._inside:
+            self._inside.pop()
+        elif tag == "li" and self._picture is not None:
+            self.found[self._name] = self._picture
+
+
+def _decoded(source: str) -> bytes | None:
+    head, _, text = source.partition(";base64,")
+    try:
+        return base64.b64decode(text, validate=True) if head.startswith("data:image/") else None
+    except binascii.Error:
+        return None

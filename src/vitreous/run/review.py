@@ -17,14 +17,16 @@ from vitreous.data.image import decode, encode_jpeg
 from vitreous.data.listing import printable
 from vitreous.data.prepare import prepare
 from vitreous.data.preprocess import Preprocess, shrink
+from vitreous.data.remarks import counted
 from vitreous.errors import BadData, DamagedFile, UsageError
 from vitreous.predictor import Predictor
+from vitreous.reports.gallery import on_page
 from vitreous.reports.page import write_report
 from vitreous.run import outcome
 from vitreous.run.plan import read_run
 from vitreous.store.checkpoint import PAGE, RunFolder
 from vitreous.store.tensors import read_tensors
-from vitreous.training.log import counting
+from vitreous.training.log import Log, counting
 from vitreous.types import UNLABELLED
 
 Split = Literal["test", "val", "train", "all"]
@@ -79,14 +81,14 @@ def evaluate(
     labels = _translated(source, indices, predictor.classes)
     logits = outcome.answer(predictor.network, prepared.subset(indices)).logits.numpy()
     known = _known(predictor, [prepared.survey.digests[int(i)] for i in indices])
-    counted = np.ones(len(indices), dtype=np.bool_)
+    taken = np.ones(len(indices), dtype=np.bool_)
     if known is None:
         notices += ["This run does not record which pictures it was trained on; any of them among these flatter it."]
     else:
         fresh = known == 0
-        counted = fresh if fresh.any() and (other or side == "test") else counted
-        notices += _about_known(known, counted, share=float((logits.argmax(axis=1) == labels).mean()))
-    scores = score(logits[counted], labels[counted], predictor.classes, predictor.temperature)
+        taken = fresh if fresh.any() and (other or side == "test") else taken
+        notices += _about_known(known, taken, share=float((logits.argmax(axis=1) == labels).mean()))
+    scores = score(logits[taken], labels[taken], predictor.classes, predictor.temperature)
     return Evaluation(str(source.root), side, scores, tuple(notices))
 
 
@@ -106,12 +108,12 @@ def _known(predictor: Predictor, digests: Sequence[str]) -> NDArray[np.int8] | N
     return found
 
 
-def _about_known(known: NDArray[np.int8], counted: NDArray[np.bool_], share: float) -> Iterator[str]:
+def _about_known(known: NDArray[np.int8], taken: NDArray[np.bool_], share: float) -> Iterator[str]:
     """How many of the pictures the weights know, and what became of them; ``share`` is the accuracy on all."""
     numbers = ((int((known == 1).sum()), "were trained on"), (int((known == 2).sum()), "chose the checkpoint"))
     told = " and ".join(f"{n:,} {what}" for n, what in numbers if n)
-    told = f"Of {counted.size:,} pictures, {told}" if told else ""
-    if told and counted.all():
+    told = f"Of {taken.size:,} pictures, {told}" if told else ""
+    if told and taken.all():
         yield f"{told}: this tells how well it knows them, not how it does on others."
     elif told:
         yield f"{told} and do not count here; with them the accuracy would be {share:.1%}."
@@ -120,16 +122,15 @@ def _about_known(known: NDArray[np.int8], counted: NDArray[np.bool_], share: flo
 def report(folder: str | Path, out: str | Path | None = None) -> Path:
     """Write the page of a run, finished or not, and return its place.
 
+    Pictures that are gone from where they were are taken from the page that the run had before.
+
     Raises:
         UsageError: no such run, or the page cannot be written there.
         DamagedFile: a file of the run is not what was written.
     """
-    opened = RunFolder.open(folder)
+    opened, log = RunFolder.open(folder), Log(Path(folder))
     inside = out is None or Path(out).resolve().is_relative_to(opened.path.resolve())
-    try:
-        source: Source | None = open_source(read_run(opened).data.source)
-    except (BadData, UsageError, DamagedFile):
-        source = None  # the pictures are elsewhere now; the page shows their names
+    pictures = _Shown(opened)
     with opened.lock() if inside else nullcontext():
         sealed = opened.is_sealed()
         if sealed:
@@ -137,16 +138,44 @@ def report(folder: str | Path, out: str | Path | None = None) -> Path:
         if inside:
             opened.unseal()
         try:
-            return write_report(
-                opened.path,
-                None if out is None else Path(out),
-                thumbnail=None if source is None else thumbnails(source),
-            )
+            place = write_report(opened.path, None if out is None else Path(out), thumbnail=pictures)
         except OSError as error:
             raise UsageError(f"{out} cannot be written ({error.strerror}); choose another file with --out.") from None
         finally:
             if inside and sealed:  # whatever came of the page, the rest of the run is whole
                 opened.seal()
+    for sentence in pictures.about():
+        log.notice(sentence)
+    if not sealed:
+        log.notice(f"This run has not finished: the page shows how far it came. vitreous resume {folder} goes on.")
+    return place
+
+
+class _Shown:
+    """Small pictures by name, from the data or else from the page before, and what came of looking for them."""
+
+    def __init__(self, run: RunFolder) -> None:
+        try:
+            self._fresh = thumbnails(open_source(read_run(run).data.source))
+        except (BadData, UsageError, DamagedFile):
+            self._fresh = lambda name: None  # they are elsewhere now
+        self._before = on_page(run.path / PAGE)
+        self._kept: set[str] = set()
+        self._gone: set[str] = set()
+
+    def __call__(self, name: str) -> bytes | None:
+        found = self._fresh(name)
+        if found is None:
+            found = self._before(name)
+            (self._gone if found is None else self._kept).add(name)
+        return found
+
+    def about(self) -> Iterator[str]:
+        """What the user should know of them."""
+        if self._kept:
+            yield f"{counted(len(self._kept))} cannot be read any more and came from the page that was there."
+        if self._gone:
+            yield f"{counted(len(self._gone))} cannot be read any more: the page shows the names alone."
 
 
 def thumbnails(source: Source) -> Callable[[str], bytes | None]:
