@@ -46,5 +46,5 @@ class Remembered:
 
 def _precision(weights: Sequence[Tensor]) -> tuple[object, ...]:
     """What autocast would make of products: an answer computed under it is another."""
-    kinds = {w.device.type for w in weights}
-    return tuple((kind, torch.get_autocast_dtype(kind)) for kind in sorted(kinds) if torch.is_autocast_enabled(kind))
+    kinds = sorted({w.device.type for w in weights if torch.amp.is_autocast_available(w.device.type)})
+    return tuple((kind, torch.get_autocast_dtype(kind)) for kind in kinds if torch.is_autocast_enabled(kind))
