@@ -164,9 +164,10 @@ class Biases:
 class WindowBlock(nn.Module, ABC):
     """A block of two branches, each added to its input: attention within windows, and what a cell does alone.
 
-    Without gradients on a CPU the block takes the windows a few at a time, so that what lies between two operations
-    never leaves the cache: in the first stage of Swin-T that is worth 1.7 times the speed, more than any change of an
-    operation. Wherever else, and where somebody watches a part of the block, it takes all of them at once.
+    Without gradients on a CPU the block takes the windows a few at a time. What lies between two operations then never
+    leaves the cache, and no large tensor is asked of the system: on two cores a block of Swin-T's first stage takes 40
+    ms for 8 pictures instead of 71, and a picture of 896 pixels 110 MB instead of 350. Wherever else, and where somebody
+    watches a part of the block, it takes all of them at once.
     """
 
     def __init__(self, window: int, shifted: bool, drop_path: float) -> None:
@@ -196,7 +197,7 @@ class WindowBlock(nn.Module, ABC):
             return self._by_pieces(x, layout, bias, kind)
         windows = to_windows(x, layout)  # (b m, p, q, d)
         mixed = self.within(windows.flatten(1, 2), _of_kind(bias, kind.repeat(x.shape[0])))  # (b m, n, d)
-        x = x + self.drop_path(from_windows(mixed.view(windows.shape), layout))
+        x = x + self.drop_path(from_windows(mixed.unflatten(1, layout.window), layout))
         x = x + self.drop_path(self.alone(x))
         return x
 
