@@ -166,8 +166,8 @@ class WindowBlock(nn.Module, ABC):
 
     Without gradients on a CPU the block takes the windows a few at a time. What lies between two operations then never
     leaves the cache, and no large tensor is asked of the system: on two cores a block of Swin-T's first stage takes 40
-    ms for 8 pictures instead of 71, and a picture of 896 pixels 110 MB instead of 350. Wherever else, and where somebody
-    watches a part of the block, it takes all of them at once.
+    ms for 8 pictures instead of 71, and a picture of 896 pixels 110 MB instead of 350. Everywhere else, and where
+    somebody watches a part of the block, it takes all of them at once.
     """
 
     def __init__(self, window: int, shifted: bool, drop_path: float) -> None:
