@@ -70,6 +70,15 @@ def test_a_picture_does_not_depend_on_its_batch(name: str) -> None:
             )
 
 
+def test_no_picture_gives_no_answer(name: str) -> None:
+    backbone, image = build(name)
+    backbone.eval()
+    with torch.no_grad():
+        empty, full = backbone(image[:0]), backbone(image[:1])
+    for x, y in zip(flat(empty), flat(full), strict=True):
+        assert x.shape == (0, *y.shape[1:]) and x.dtype == y.dtype
+
+
 def test_evaluation_is_deterministic(name: str) -> None:
     backbone, image = build(name, drop_path=0.5)
     backbone.eval()

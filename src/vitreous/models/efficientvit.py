@@ -70,11 +70,12 @@ class LinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, d, h, w) -> (b, d, h, w)"""
-        b, _, h, w = x.shape
+        b, d, h, w = x.shape
+        heads = 2 * d // self.head_dim  # of both scales
         qkv = self.qkv(x)  # (b, 3 d, h, w)
-        qkv = torch.cat([qkv, self.aggregate(qkv)], dim=1)  # (b, 6 d, h, w): twice as many heads
-        q, k, v = qkv.reshape(b, -1, 3, self.head_dim, h * w).unbind(2)  # (b, heads, d_h, n) each
-        x = relu_attention(q, k, v).reshape(b, -1, h, w)  # (b, 2 d, h, w)
+        qkv = torch.cat([qkv, self.aggregate(qkv)], dim=1)  # (b, 6 d, h, w)
+        q, k, v = qkv.reshape(b, heads, 3, self.head_dim, h * w).unbind(2)  # (b, heads, d_h, n) each
+        x = relu_attention(q, k, v).reshape(b, 2 * d, h, w)  # (b, 2 d, h, w)
         x = self.proj(x)
         return x
 
