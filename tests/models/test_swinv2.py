@@ -128,7 +128,16 @@ def test_temperature_is_never_below_a_hundredth() -> None:
         attention.logit_scale.fill_(math.log(100))
         before = attention(x, bias)
         attention.logit_scale.fill_(9.0)
-    assert torch.equal(attention(x, bias), before)
+        assert torch.equal(attention(x, bias), before)
+
+
+@pytest.mark.parametrize("size", [(24, 40), (12, 64)], ids=str)  # what fills up windows is zero and has no direction
+def test_half_precision_is_finite_where_windows_are_filled_up(size: tuple[int, int]) -> None:
+    swin, image = tiny(), torch.randn(2, 3, *size)
+    with torch.no_grad():
+        exact, half = swin(image).pooled, swin.half()(image.half()).pooled.float()
+    assert bool(half.isfinite().all())
+    torch.testing.assert_close(half, exact, atol=0.05, rtol=0.05)
 
 
 def test_offsets_by_their_logarithm() -> None:

@@ -112,6 +112,11 @@ class CosineAttention(nn.Module):
         return x
 
 
+def unit(x: Tensor) -> Tensor:
+    """x / |x| over the last axis; a zero stays one, also in float16, where torch's own bound of 1e-12 is zero."""
+    return F.normalize(x, dim=-1, eps=max(1e-12, torch.finfo(x.dtype).tiny))
+
+
 def log_offsets(window: Grid, trained: int | None = None) -> Tensor:
     """((2p - 1)(2q - 1), 2): every offset within a window, down and to the right, by the logarithm (section 3.3).
 
