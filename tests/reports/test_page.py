@@ -23,7 +23,7 @@ from vitreous.reports import write_report
 from vitreous.reports.gallery import on_page
 from vitreous.reports.text import interval, percent
 
-VOID = {"meta", "link", "img", "br", "hr", "input"}
+VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -52,6 +52,8 @@ class Reader(HTMLParser):
         self.tags.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
+        if tag == "wbr":
+            self.words.append("\u2060")
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open.pop() == tag, f"</{tag}> closes something else"
@@ -65,7 +67,9 @@ class Reader(HTMLParser):
 
     @property
     def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.words).replace("\N{NARROW NO-BREAK SPACE}", ""))
+        return re.sub(
+            r"\s+", " ", " ".join(self.words).replace(" \u2060 ", "").replace("\N{NARROW NO-BREAK SPACE}", "")
+        )
 
 
 def read(path: Path) -> Reader:
@@ -193,6 +197,34 @@ def test_a_temperature_of_one_is_not_praised(make_run: Callable[..., Path]) -> N
 
 def test_no_better_than_a_guess_is_said(make_run: Callable[..., Path]) -> None:
     assert "not clearly better" in read(write_report(make_run(10, skill=0.0))).text
+
+
+def test_a_constant_answer_that_is_no_better_than_chance_is_not_held_up(make_run: Callable[..., Path]) -> None:
+    folder = make_run(3, 60)
+    card = json.loads((folder / "card.json").read_text())
+    tensors = load_file(folder / "outputs.safetensors")
+    for counts, support, said in (
+        ([88, 88, 88], [18, 20, 22], "Guessing blindly would be right 33.3% of the time"),
+        ([88, 88, 70], [18, 20, 22], "Guessing blindly would be right 33.3% of the time"),
+        ([88, 88, 70], [18, 24, 18], "Always answering “ class B ”, the commonest class, would be right 40.0%"),
+        ([90, 80, 70], [20, 20, 20], "Guessing blindly would be right 33.3% of the time"),
+    ):
+        card["data"].update(classes=["class A", "class B", "class C"])
+        card["data"]["counts"]["train"] = counts
+        (folder / "card.json").write_text(json.dumps(card))
+        tensors["test_labels"] = np.repeat(np.arange(3), support)
+        save_file(tensors, folder / "outputs.safetensors")
+        text = read(write_report(folder)).text
+        assert said in text
+        assert ("always the commonest class" in text) == said.startswith("Always")
+
+
+def test_a_long_name_is_shortened_and_kept_as_a_title(make_run: Callable[..., Path]) -> None:
+    long = "".join(f"part{i:02d}-" for i in range(28))
+    path = write_report(make_run(2, 120, classes=[long, "short"]))
+    visible = re.sub(r"<title>.*?</title>|<[^>]*>", "", path.read_text("utf-8"))
+    assert long not in visible and "part00-part01-pa…" in visible
+    assert sum(a.get("title") == long for a in read(path).all("bdi")) >= 3
 
 
 def test_without_a_test_split_it_says_so(make_run: Callable[..., Path]) -> None:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from vitreous.reports.text import count, duration, interval, large, named, percent, sentence, shown
+from vitreous.reports.text import (
+    brief,
+    count,
+    duration,
+    interval,
+    large,
+    named,
+    percent,
+    sentence,
+    shortened,
+    shown,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,3 +47,13 @@ def test_names_cannot_disguise_themselves() -> None:
     assert shown("naïve 猫 👩‍🔬") == "naïve 猫 👩‍🔬"
     assert sentence("{} {}", "a\u202eb", named("\x00")) == r'a\u202eb <bdi class="name">\x00</bdi>'
     assert sentence("<b>{}</b> {}", "<i>", named("&")) == '<b>&lt;i&gt;</b> <bdi class="name">&amp;</bdi>'
+
+
+def test_names_break_at_their_joints_and_lose_their_middle() -> None:
+    assert brief("american_bulldog") == "<bdi>american_<wbr>bulldog</bdi>"
+    assert brief("a/<b>.jpg") == "<bdi>a/&lt;b&gt;.<wbr>jpg</bdi>"
+    assert brief("_a__b_") == "<bdi>_<wbr>a_<wbr>_<wbr>b_<wbr></bdi>".replace("b_<wbr>", "b_")
+    assert brief("x" * 32) == f"<bdi>{'x' * 32}</bdi>"
+    long = "a" * 20 + "\u202e" + "z" * 20
+    assert brief(long, 11) == f'<bdi title="{shown(long)}">aaaaa…zzzzz</bdi>'
+    assert shortened("abcdefgh", 8) == "abcdefgh" and shortened("abcdefghi", 8) == "abcd…ghi"

@@ -93,16 +93,18 @@ class _Reader(HTMLParser):
         self.found: dict[str, bytes] = {}
         self._picture: bytes | None = None
         self._inside: list[str] = []  # classes of the open spans
-        self._name = ""
+        self._name = self._whole = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         if tag == "li":
-            self._picture, self._name, self._inside = None, "", []
+            self._picture, self._name, self._whole, self._inside = None, "", "", []
         elif tag == "img":
             self._picture = _decoded(values.get("src") or "")
         elif tag == "span":
             self._inside.append(values.get("class") or "")
+        elif tag == "bdi" and self._inside[-1:] == ["file"]:
+            self._whole = values.get("title") or ""
 
     def handle_data(self, data: str) -> None:
         if self._inside and self._inside[-1] == "file":
@@ -112,7 +114,7 @@ class _Reader(HTMLParser):
         if tag == "span" and self._inside:
             self._inside.pop()
         elif tag == "li" and self._picture is not None:
-            self.found[self._name] = self._picture
+            self.found[self._whole or self._name] = self._picture
 
 
 def _decoded(source: str) -> bytes | None:

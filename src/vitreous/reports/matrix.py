@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from vitreous.analyse.scores import Ints
 from vitreous.reports.svg import drawing, tag
-from vitreous.reports.text import percent
+from vitreous.reports.text import percent, shortened
 
 NUMBERED, LETTERED, DRAWN = 25, 60, 200
 """Up to so many classes: counts in the cells; names at the sides; a drawing at all."""
@@ -35,7 +35,7 @@ def heat_map(confusion: Ints, classes: Sequence[str]) -> Markup | None:
     cell = _cell(k)
     lettered, size = k <= LETTERED, 12 if k <= NUMBERED else max(8, min(11, cell - 4))
     # 0.58 of the size is a letter of the widest common fonts, 0.72 the height of a name that leans by 48 degrees
-    margin = max(64, 14 + max(len(_short(c)) for c in classes) * size * 0.58) if lettered else 34
+    margin = max(64, 14 + max(len(shortened(c, LONGEST)) for c in classes) * size * 0.58) if lettered else 34
     grid = Grid(k=k, left=margin, top=margin * 0.72 + 10 if lettered else 34, cell=cell)
     body = [_row(confusion[i].tolist(), classes, i, grid) for i in range(k)]
     sides = _names(classes, size, grid) if lettered else _ordinals(grid)
@@ -84,12 +84,13 @@ def _names(classes: Sequence[str], size: float, grid: Grid) -> list[Markup]:
         tag("text", "is ↓", x=edge, y=grid.top - 8, text_anchor="end", class_="axis"),
     ]
     for i, name in enumerate(classes):
-        middle, short = (i + 0.5) * grid.cell, _short(name)
+        middle = (i + 0.5) * grid.cell
+        short = (shortened(name, LONGEST), tag("title", name))
         x, y = grid.left + middle + size / 4, grid.top - 8
         turn = f"rotate(-48 {x:.1f} {y:.1f})"
-        parts.append(tag("text", short, x=x, y=y, transform=turn, font_size=size, class_="side"))
+        parts.append(tag("text", *short, x=x, y=y, transform=turn, font_size=size, class_="side"))
         down = grid.top + middle + size / 3
-        parts.append(tag("text", short, x=edge, y=down, text_anchor="end", font_size=size, class_="side"))
+        parts.append(tag("text", *short, x=edge, y=down, text_anchor="end", font_size=size, class_="side"))
     return parts
 
 
@@ -100,7 +101,3 @@ def _ordinals(grid: Grid) -> list[Markup]:
         parts.append(tag("text", text, x=grid.left - 6, y=grid.top + at + 4, text_anchor="end", class_="tick"))
         parts.append(tag("text", text, x=grid.left + at, y=grid.top - 8, text_anchor="middle", class_="tick"))
     return parts
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"

@@ -19,7 +19,7 @@ from vitreous.reports import gallery, sections, verdict
 from vitreous.reports.charts import ruler
 from vitreous.reports.gallery import Thumbnail
 from vitreous.reports.recorded import Recorded, read_run
-from vitreous.reports.text import shown
+from vitreous.reports.text import brief, shown
 from vitreous.store.files import write_atomic
 
 
@@ -55,6 +55,7 @@ def render(run: Recorded, thumbnail: Thumbnail | None = None) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible
     )
+    environment.filters["brief"] = brief
     template = environment.from_string(here.joinpath("page.html").read_text("utf-8"))
     return template.render(**_contents(run, thumbnail), style=Markup(style), policy=_policy(style)).lstrip()
 

@@ -13,7 +13,7 @@ from vitreous.analyse.scores import ClassScore, accepted, most_confused
 from vitreous.reports.charts import Line, bar, confidence_histogram, curves, reliability_diagram, whisker
 from vitreous.reports.matrix import LETTERED, NUMBERED, heat_map
 from vitreous.reports.recorded import Recorded, leaves
-from vitreous.reports.text import count, duration, interval, large, percent, sentence
+from vitreous.reports.text import count, duration, interval, large, percent, sentence, shortened
 from vitreous.reports.verdict import Judged
 
 Table = dict[str, Any]
@@ -78,7 +78,7 @@ def _balance(counts: list[int], classes: list[str]) -> tuple[str, str, str] | No
         return None
     ratio = f"{high / low:.1f} times" if low else "without limit"
     most, least = counts.index(high), counts.index(low)
-    return f"{classes[most]} ({high:,})", f"{classes[least]} ({low:,})", ratio
+    return f"{shortened(classes[most], 40)} ({high:,})", f"{shortened(classes[least], 40)} ({low:,})", ratio
 
 
 def learning(run: Recorded) -> list[Table]:

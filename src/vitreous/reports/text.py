@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Any
 
@@ -31,9 +32,25 @@ def sentence(template: str, *values: Any) -> Markup:
     return Markup(template).format(*(shown(v) if type(v) is str else v for v in values))
 
 
-def named(name: str) -> Markup:
-    """A class or file name inside a sentence, whatever its direction of writing."""
-    return sentence('<bdi class="name">{}</bdi>', name)
+def named(name: str, limit: int | None = None) -> Markup:
+    """A name inside a sentence, whatever its direction of writing; shortened to ``limit`` letters."""
+    return sentence('<bdi class="name">{}</bdi>', name if limit is None else shortened(name, limit))
+
+
+def shortened(name: str, limit: int = 32) -> str:
+    """``name`` with its middle left out where it is longer than ``limit``: names of classes often differ at the end."""
+    if len(name) <= limit:
+        return name
+    head = limit // 2
+    return f"{name[:head]}…{name[len(name) - (limit - head - 1) :]}"
+
+
+def brief(name: str, limit: int = 32) -> Markup:
+    """A class or file name in a table: it breaks where it has joints, and shows in full when it is pointed at."""
+    short = shortened(shown(name), limit)
+    parts = re.split(r"(?<=[_/.\-])(?=\w)", short)
+    told = Markup("<wbr>").join(Markup.escape(part) for part in parts)
+    return sentence("<bdi>{}</bdi>", told) if short == shown(name) else sentence('<bdi title="{}">{}</bdi>', name, told)
 
 
 def percent(share: float | None, digits: int = 1) -> str:

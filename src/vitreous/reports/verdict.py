@@ -19,6 +19,9 @@ from vitreous.reports.text import count, duration, interval, named, percent, sen
 FEW = 20
 """Test pictures of a class below which its row is only a hint."""
 
+NAME = 40
+"""Letters of a class name in a sentence; beyond, its middle is left out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
@@ -90,31 +93,40 @@ def headline(split: Split, numbers: dict[str, Any]) -> Markup:
 def guesses(run: Recorded, judged: Judged | None) -> list[tuple[float, str]]:
     """What answering without looking would score: ``(share, words)``, the commonest class first, then chance."""
     marks = []
-    if judged and (most := _commonest(run, judged)) is not None:
-        share = judged.scores.classes[most].support / judged.scores.count
+    if judged and (found := _commonest(run, judged)) is not None:
+        share = found[1]
         marks.append((share, f"always the commonest class {percent(share)}"))
     if len(run.classes) > 1:
         marks.append((1 / len(run.classes), f"blind chance {percent(1 / len(run.classes))}"))
     return marks
 
 
-def _commonest(run: Recorded, judged: Judged) -> int | None:
-    counts = run.counts("train") or [c.support for c in judged.scores.classes]
-    return max(range(len(counts)), key=counts.__getitem__) if counts else None
+def _commonest(run: Recorded, judged: Judged) -> tuple[int, float] | None:
+    """The class to answer for one who knows the training pictures only, and how often that would be right.
+
+    Of several that are as common there, the one that serves best here. None where all are as common, or where it is
+    no better than chance: nobody would answer so.
+    """
+    support = [c.support for c in judged.scores.classes]
+    counts = run.counts("train") or support
+    most = max(range(len(counts)), key=lambda i: (counts[i], support[i]))
+    share = support[most] / judged.scores.count
+    return (most, share) if min(counts) < max(counts) and share > 1 / len(counts) else None
 
 
 def comparison(run: Recorded, judged: Judged) -> Markup:
     """The headline's number beside what a guess would reach, and whether it is clearly more."""
-    most = _commonest(run, judged)
-    assert most is not None
-    share = judged.scores.classes[most].support / judged.scores.count
-    said = sentence(
-        "Always answering “{}”, the commonest class, would be right {} of the time; guessing blindly, {}.",
-        named(run.classes[most]),
-        percent(share),
-        percent(1 / len(run.classes)),
-    )
-    if judged.scores.accuracy.low > max(share, 1 / len(run.classes)):
+    chance, found = 1 / len(run.classes), _commonest(run, judged)
+    if found is None:
+        said = sentence("Guessing blindly would be right {} of the time.", percent(chance))
+    else:
+        said = sentence(
+            "Always answering “{}”, the commonest class, would be right {} of the time; guessing blindly, {}.",
+            named(run.classes[found[0]], NAME),
+            percent(found[1]),
+            percent(chance),
+        )
+    if judged.scores.accuracy.low > max(found[1] if found else 0.0, chance):
         return said
     return sentence("{} <strong>This model is not clearly better than that.</strong>", said)
 
@@ -172,7 +184,9 @@ def _about_score(judged: Judged) -> list[Markup]:
             "{} of {} {} fewer than {} pictures here (“{}”: {}); what is said of them is a hint, not a measurement."
         )
         verb = "classes has" if len(few) == 1 else "classes have"
-        said.append(sentence(template, len(few), len(scores.classes), verb, FEW, named(least.name), least.support))
+        said.append(
+            sentence(template, len(few), len(scores.classes), verb, FEW, named(least.name, NAME), least.support)
+        )
     if a.value is not None and abs(a.value - scores.balanced_accuracy) > 0.05:
         template = "Accuracy follows the common classes. Counting every class the same, it is {} (balanced accuracy)."
         said.append(sentence(template, percent(scores.balanced_accuracy)))
