@@ -57,7 +57,8 @@ REFUSED = [
     (r"training/\w+", r"vitreous\.tasks\.(?!task)\w+"),  # the loop knows tasks by contract
     (r"training/\w+", r"vitreous\.(network|models)"),
     (r"tasks/\w+", r"vitreous\.data\.(?!views|transforms|mix|preprocess)\w+"),
-    (r"models/(?!__init__|describe|costs)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families never import each other
+    (r"models/(?!__init__|describe|costs|swin(v2)?$)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families go alone
+    (r"models/swin(v2)?", r"vitreous\.models\.(?!backbone|windowed)\w+"),  # but for what both Swins are made of
     (r"cli/\w+", r"vitreous\.weights\.(?!ledger)\w+"),
     (r"weights/\w+", r"vitreous\.store\.(?!files)\w+"),  # weights of others are files, and no run
     (r"(predictor|reports/\w+)", r"vitreous\.(tasks|training|run|recipes)"),
