@@ -107,10 +107,16 @@ def serve(engine: str, job: Job, weights: str) -> None:
 class Side(NamedTuple):
     """What one engine did in one job."""
 
-    seconds: list[float]  # undisturbed repeats
-    discarded: int
+    seconds: list[float]  # undisturbed repeats; all of them where none was
+    undisturbed: int  # repeats
     live: float  # most tensor memory of one unit of work, MiB
     resident: float  # most memory of the whole process, MiB
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[float]], slowest: float, live: float) -> Side:
+        """From (seconds of calibration, seconds of work, MiB) of each; undisturbed ones calibrate within ``slowest``."""
+        kept = [work for calibration, work, _ in rows if calibration <= slowest]
+        return cls(kept or [work for _, work, _ in rows], len(kept), live, rows[-1][2])
 
     @property
     def median(self) -> float:
@@ -161,7 +167,7 @@ class Child:
 def duel(job: Job, repeats: int, who: tuple[str, ...] = ()) -> dict[str, Side]:
     """The engines ``who``, all by default, on one job, taking turns; the first answers of ours and timm's must agree.
 
-    A repeat during which a calibrating matrix product ran below 70 % of its best is thrown away.
+    A repeat during which a calibrating matrix product ran below 70 % of its best is thrown away, unless all were.
     """
     who = who or engines(job)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -178,11 +184,7 @@ def duel(job: Job, repeats: int, who: tuple[str, ...] = ()) -> dict[str, Side]:
             for engine in who if i % 2 else reversed(who):
                 rows[engine].append(children[engine].work())
     best = min(row[0] for engine in who for row in rows[engine])
-    sides = {}
-    for engine in who:
-        kept = [row[1] for row in rows[engine][1:] if row[0] <= best / 0.7] or [row[1] for row in rows[engine][1:]]
-        sides[engine] = Side(kept, repeats - len(kept), first[engine]["live"], rows[engine][-1][2])
-    return sides
+    return {engine: Side.of(rows[engine][1:], best / 0.7, first[engine]["live"]) for engine in who}
 
 
 def machine() -> dict[str, Any]:
@@ -232,15 +234,14 @@ def report(title: str, name: str, jobs: Sequence[Job], repeats: int) -> None:
         times = (f"{sides[e].median * 1e3:.1f}" if e in sides else "" for e in ("vitreous", "timm", "transformers"))
         ratios = (f"{row['ratio_of_medians']:.2f}", f"{row['ratio_of_best']:.2f}")
         memory = (f"{sides[e].live:.0f}" for e in ("vitreous", "timm"))
-        table.add_row(
-            job.label, str(job.batch), *times, *ratios, *memory, f"{len(sides['vitreous'].seconds)}/{repeats}"
-        )
+        kept = "/".join(str(sides[e].undisturbed) for e in ("vitreous", "timm"))
+        table.add_row(job.label, str(job.batch), *times, *ratios, *memory, f"{kept} of {repeats}")
         written.append(row)
         save(name, repeats, written)  # after each job, for an hour may pass
     console.print(
         table,
         "ratio: the faster peer's median over ours (above 1 ours is faster); best: the same of the fastest repeats;"
-        " live: peak of tensors",
+        " live: peak of tensors; kept: undisturbed repeats of ours and timm's, and where there are 0 all count",
     )
 
 
