@@ -204,11 +204,7 @@ def prepare(
     )
     refuse_bad(source, seen, config.source, config.allow_bad)
     usable = seen.usable & ((source.labels != UNLABELLED) | (not labelled))
-    unused: tuple[str, ...] = ()
-    if labelled:
-        empty = np.bincount(source.labels[usable], minlength=len(source.classes)) == 0
-        unused = tuple(source.classes[int(i)] for i in np.flatnonzero(empty))
-        source = without_classes(source, empty) if unused else source
+    source, unused = _without_unused(source, usable) if labelled else (source, ())
     labels = source.labels if labelled else np.zeros(len(source), dtype=np.int64)
     divided = _divide(config, source, seen, labels, usable)
     if labelled:
@@ -229,6 +225,13 @@ def prepare(
             *(class_notices(source, divided.sides) if labelled else ()),
         ),
     )
+
+
+def _without_unused(source: Source, usable: NDArray[np.bool_]) -> tuple[Source, tuple[str, ...]]:
+    """The source without the classes that no usable picture is of, and their names."""
+    empty = np.bincount(source.labels[usable], minlength=len(source.classes)) == 0
+    unused = tuple(source.classes[int(i)] for i in np.flatnonzero(empty))
+    return (without_classes(source, empty) if unused else source), unused
 
 
 class _Divided(NamedTuple):
