@@ -114,7 +114,7 @@ class Side(NamedTuple):
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[float]], slowest: float, live: float) -> Side:
-        """From (seconds of calibration, seconds of work, MiB) of each; undisturbed ones calibrate within ``slowest``."""
+        """From each repeat's seconds of calibration, seconds of work and MiB; it is undisturbed up to ``slowest``."""
         kept = [work for calibration, work, _ in rows if calibration <= slowest]
         return cls(kept or [work for _, work, _ in rows], len(kept), live, rows[-1][2])
 
