@@ -77,9 +77,8 @@ class CosineAttention(nn.Module):
             qkv = F.linear(x, self.qkv.weight, torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias]))
         q, k, v = qkv.view(m, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)  # (m, heads, n, d_h)
         scale = self.logit_scale.clamp(max=math.log(100)).exp()  # (heads, 1, 1); tau is .01 or more
-        least = max(1e-12, torch.finfo(q.dtype).tiny)  # what fills windows up has no length, and 1e-12 none in float16
-        q = F.normalize(q, dim=-1, eps=least) * (scale * math.sqrt(q.shape[-1]))  # attention divides by this root
-        x = self.attend(q, F.normalize(k, dim=-1, eps=least), v, bias)
+        q = unit(q) * (scale * math.sqrt(q.shape[-1]))  # attention divides by this root
+        x = self.attend(q, unit(k), v, bias)
         x = self.proj(x.transpose(1, 2).reshape(m, n, d))
         return x
 
