@@ -44,12 +44,22 @@ def as_timm(tensors: Tensors) -> Tensors:
     return renamed(tensors, (r"^backbone\.", ""))
 
 
-def as_released(tensors: Tensors) -> Tensors:
+def offsets(side: int, measure: int) -> Tensor:
+    """The release's table, (1, 2 side - 1, 2 side - 1, 2)."""
+    steps = torch.arange(1 - side, side) * 8 / max(measure - 1, 1)
+    logs = steps.sign() * (steps.abs() + 1).log2() / 3
+    return torch.stack(torch.meshgrid(logs, logs, indexing="ij"), dim=-1)[None]
+
+
+def as_released(tensors: Tensors, window: int = 4, measures: tuple[int, ...] = ()) -> Tensors:
     """With the index tables and masks that its files hold."""
     out = {earlier(key): t for key, t in renamed(as_timm(tensors), (r"^head\.fc", "head")).items()}
-    for block in {key.rpartition(".attn.")[0] for key in out if ".attn." in key}:
+    for block in sorted({key.rpartition(".attn.")[0] for key in out if ".attn." in key}):
         out[f"{block}.attn.relative_position_index"] = torch.zeros(16, 16, dtype=torch.long)
-        out[f"{block}.attn.relative_coords_table"] = torch.zeros(1, 7, 7, 2)
+        if f"{block}.attn.logit_scale" in out:
+            stage = int(block.split(".")[1])
+            side = min(window, 16 >> stage)
+            out[f"{block}.attn.relative_coords_table"] = offsets(side, measures[stage] if measures else side)
         out[f"{block}.attn_mask"] = torch.zeros(4, 16, 16)
     return out
 
@@ -172,10 +182,27 @@ def test_a_release_of_another_window_is_resampled_and_says_so() -> None:
     assert ours.state_dict()[name].shape == (81, 1)
 
 
-def test_the_second_version_needs_no_resampling() -> None:
+def test_the_second_version_resamples_nothing_but_says_what_its_offsets_are_measured_in() -> None:
     theirs, ours = build(1, V2), build(2, V2, window=8)
-    assert foreign.load(ours, as_released(weights(theirs))).resampled == ()
+    told = foreign.load(ours, as_released(weights(theirs))).resampled
+    assert told[0] == "backbone.layers.0.blocks.0.attn: offsets measured in windows of 4 cells to those of 8"
+    assert len(told) == 3  # the last stage has 4 x 4 cells, and windows of 4 in both
     assert same(ours, theirs)
+    kept = build(2, V2, window=8, trained=(4, 4, 4))
+    assert foreign.load(kept, as_released(weights(theirs))).resampled == ()
+
+
+def test_offsets_measured_otherwise_in_the_same_windows_are_other_arithmetic() -> None:
+    tensors = as_released(weights(build(1, V2)), measures=(3, 3, 2))
+    ours = build(2, V2, trained=(3, 3, 2))
+    assert foreign.load(ours, tensors).resampled == ()
+    with pytest.raises(UsageError, match=r"in windows of 3 cells in stage 1.*those of 4; build it with .*trained"):
+        foreign.load(build(2, V2), tensors)
+    with pytest.raises(UsageError, match=r"in windows of 4 cells in stage 1.*those of 3"):
+        foreign.load(ours, as_released(weights(build(1, V2))))
+    theirs = as_torchvision(weights(build(1, V2))) | {"features.1.0.attn.relative_coords_table": offsets(4, 3)}
+    with pytest.raises(UsageError, match="in windows of 3 cells"):
+        foreign.load(build(2, V2), theirs)
 
 
 def test_one_version_is_not_the_other() -> None:

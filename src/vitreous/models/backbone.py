@@ -61,6 +61,14 @@ class Backbone(nn.Module, ABC):
         """
         return None
 
+    def measured(self, name: str, tensor: Tensor) -> str | None:
+        """What changes for weights that came with this ``tensor``, which is computed and not learned; None: nothing.
+
+        Raises:
+            UsageError: the weights were trained with other arithmetic than this network has.
+        """
+        return None
+
     def checkpoint(self, on: bool = True) -> None:
         """Keep only what enters each block and compute the rest again on the way back: less memory, more time.
 

@@ -155,6 +155,25 @@ class SwinV2(Windowed):
         """(b, h, w, dim) -> (b, h / 2, w / 2, 2 dim)"""
         return PatchMerging(dim)
 
+    def measured(self, name: str, tensor: Tensor) -> str | None:
+        """Whether a block's table of offsets, (1, 2p - 1, 2p - 1, 2), has the logarithms that they have here."""
+        stage = int(name.split(".")[1])
+        window = self.config.windows[stage]
+        trained = self.config.trained[stage] if self.config.trained else None
+        side = (tensor.shape[1] + 1) // 2
+        if side < 2 or window < 2:
+            return None  # a window of one cell has no offset to measure
+        theirs = float(tensor[0, side, side, 1])  # one step to the right: log2(1 + 8 / (m - 1)) / 3
+        if abs(theirs - float(log_offsets((1, window), trained)[window, 1])) < 5e-4:
+            return None
+        m = round(1 + 8 / (2 ** (3 * theirs) - 1))
+        if side != window:
+            return f"offsets measured in windows of {m} cells to those of {trained or window}"
+        raise UsageError(
+            f"These weights measure offsets in windows of {m} cells in stage {stage + 1}, and this network in "
+            f"those of {trained or window}; build it with the right trained=(...) among its options."
+        )
+
     def reset_parameters(self) -> None:
         """Fresh weights: truncated normal of deviation .02, biases zero; norms that end a branch zero."""
         super().reset_parameters()

@@ -48,7 +48,7 @@ class Loaded(NamedTuple):
     dialect: str
     tensors: int  # how many of the network's tensors came from the file
     dropped: tuple[str, ...]  # keys of the file left out because a new head was asked for
-    resampled: tuple[str, ...]  # what changed its shape: "backbone.pos_embed (1, 197, 192) to (1, 50, 192)"
+    resampled: tuple[str, ...]  # what changed its shape or measure: "backbone.pos_embed (1, 197, 192) to (1, 50, 192)"
 
 
 def dialects() -> list[Dialect]:
@@ -101,10 +101,11 @@ def load(network: Network, source: str | Path | Tensors, *, keep_head: bool = Tr
     dialect, theirs = _recognised(tensors, family)
     if dialect.family == family:
         _refuse_other_arithmetic(dialect, network)
+    resampled = _measured(theirs, network) if dialect.family == family else ()
     own = network.state_dict()
     dropped = () if keep_head else tuple(key for key in theirs if key.startswith("head."))
     theirs = {key: t for key, t in theirs.items() if key not in dropped}
-    resampled = _fit(theirs, network)
+    resampled += _fit(theirs, network)
     wanted = own if keep_head else {key: t for key, t in own.items() if not key.startswith("head.")}
     _refuse_misfits(dialect.name, theirs, wanted)
     network.load_state_dict(own | theirs)
@@ -144,6 +145,16 @@ def _for_channels(kernel: Tensor, like: Tensor) -> Tensor | None:
     if new == 1:
         return kernel.sum(dim=1, keepdim=True)
     return kernel.repeat(1, -(-new // old), 1, 1)[:, :new] * (old / new)
+
+
+COMPUTED = "relative_coords_table"  # of Swin v2: not learned, but it shows how the weights were trained
+
+
+def _measured(theirs: dict[str, Tensor], network: Network) -> tuple[str, ...]:
+    """Take out, in place, what is computed and not learned; what changes for the weights that came with it."""
+    found = {key: theirs.pop(key) for key in list(theirs) if key.endswith(f".{COMPUTED}")}
+    said = {key: network.backbone.measured(key.removeprefix("backbone."), t) for key, t in found.items()}
+    return tuple(f"{key.removesuffix(f'.{COMPUTED}')}: {what}" for key, what in said.items() if what)
 
 
 def _refuse_other_arithmetic(dialect: Dialect, network: Network) -> None:

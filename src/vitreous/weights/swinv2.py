@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from vitreous.weights.dialect import Dialect, Rules
-from vitreous.weights.swin import IGNORED, ORIGINAL, TIMM, TORCHVISION, hugging_face
+from vitreous.weights.swin import ORIGINAL, TIMM, TORCHVISION, hugging_face
+
+IGNORED = (r".*\.(?:relative_position_index|attn_mask)",)
 
 
 def _split(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
