@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,70 @@ def test_what_does_not_fit_is_named() -> None:
     refused(ours, renamed(as_torchvision_resnet(weights(resnet(1))), (r"^head\.", "")), "do not fit; choose the model")
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool, torch.complex64])
+def test_numbers_of_another_kind_are_no_weights(dtype: torch.dtype) -> None:
+    """The integers of a quantised file would load with magnitudes up to 127."""
+    good = as_timm(weights(vit(1)))
+    for key in ("blocks.0.mlp.fc1.weight", "pos_embed", "head.weight"):
+        kind = str(dtype).removeprefix("torch.")
+        refused(vit(2), good | {key: good[key].to(dtype)}, rf"another kind of number than .*{kind}; take a file")
+    big = as_timm(weights(vit(1, size=64)))  # before its positions are resampled, which integers cannot be
+    refused(vit(2), big | {"pos_embed": big["pos_embed"].to(dtype)}, r"backbone\.pos_embed")
+    halves = {key: t.bfloat16() for key, t in good.items()}
+    foreign.load(vit(2), halves)
+
+
+def test_tensors_without_dense_memory_or_names_are_refused() -> None:
+    ours, good = vit(2), as_timm(weights(vit(1)))
+    kernel = good["head.weight"]
+    odd = (kernel.to_sparse(), kernel.to("meta"), _quantised(kernel))
+    for tensor in odd:
+        refused(ours, good | {"head.weight": tensor}, r"sparse, nested, quantised or empty .*head\.weight")
+    refused(ours, {0: kernel, 1: kernel}, "no names")  # type: ignore[dict-item]
+
+
+def _quantised(tensor: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
+def test_floats_of_eight_bits_load_and_their_nan_is_found() -> None:
+    ours, good = vit(2), as_timm(weights(vit(1)))
+    small = {key: t.to(torch.float8_e4m3fn) for key, t in good.items()}
+    foreign.load(ours, small)
+    assert torch.equal(ours.head.fc.weight, small["head.weight"].float())
+    broken = torch.full((16,), torch.nan).to(torch.float8_e4m3fn)
+    refused(ours, small | {"norm.bias": broken}, r"not finite numbers in norm\.bias", DamagedFile)
+    refused(
+        ours,
+        good | {"norm.bias": torch.full((16,), 1e300, dtype=torch.float64)},
+        r"not finite .*norm\.bias",
+        DamagedFile,
+    )
+
+
+def test_a_head_of_another_shape_is_only_of_other_classes_if_all_of_it_is() -> None:
+    ours, good = vit(2, classes=3), as_timm(weights(vit(1, classes=3)))
+    refused(ours, good | {"head.bias": torch.tensor(1.0)}, r"of another shape: head\.fc\.bias \(\) instead of \(3,\)")
+    refused(ours, good | {"head.weight": torch.zeros(3, 8)}, r"head\.fc\.weight \(3, 8\) instead of \(3, 16\)")
+    refused(ours, good | {"head.weight": torch.zeros(7, 16)}, r"head\.fc\.weight \(7, 16\) instead")
+    other = {"head.weight": torch.zeros(7, 16), "head.bias": torch.zeros(7)}
+    refused(ours, good | other, "for 7 classes and the network for 3")
+
+
+def test_two_keys_for_one_tensor_are_not_both_believed() -> None:
+    good = renamed(as_torchvision_resnet(weights(resnet(1))), (r"^head\.fc", "fc"))
+    refused(resnet(2), good | {"linear.weight": torch.zeros(5, 16)}, r"parts this architecture lacks: linear\.weight")
+
+
+def test_parts_that_cannot_be_joined_are_named() -> None:
+    good = as_hugging_face(weights(vit(1)), new=True)
+    key = "vit.layers.0.attention.k_proj.weight"
+    for part in (torch.zeros(16, 3), torch.tensor(0.0), torch.zeros(16, 16, dtype=torch.int8)):
+        refused(vit(2), good | {key: part}, r"backbone\.blocks\.0\.attn\.qkv\.weight#1")
+
+
 @pytest.mark.parametrize("envelope", [None, "state_dict", "model"])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
 def test_files_of_every_kind(tmp_path: Path, suffix: str, envelope: str | None) -> None:
@@ -270,6 +335,14 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     torch.save({"lr": 0.1}, tmp_path / "w.pt")
     with pytest.raises(UsageError, match="no plain set of weights"):
         read(tmp_path / "w.pt")
+    for key, tensor in (
+        (0, torch.zeros(1)),
+        ("w", torch.zeros(2, 2).to_sparse()),
+        ("w", torch.zeros(1, device="meta")),
+    ):
+        torch.save({key: tensor}, tmp_path / "w.pt")
+        with pytest.raises(UsageError, match=r"no names \(0\)|meta\) tensors, w among them"):
+            read(tmp_path / "w.pt")
 
 
 @pytest.mark.shared

@@ -34,13 +34,13 @@ class Dialect:
         return all(any(re.fullmatch(mark, key) for key in keys) for mark in self.marks)
 
     def translate(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """(the tensors under our names, ``backbone.*`` and ``head.*``; the keys that no rule explains)."""
+        """(the tensors under our names; keys that no rule explains, or that name again what another key has named)."""
         ours: dict[str, Tensor] = {}
         unknown = []
         kept = {k: t for k, t in tensors.items() if not any(re.fullmatch(i, k) for i in self.ignored)}
         for key, tensor in (self.prepare(kept) if self.prepare else kept).items():
             name = self._rename(key)
-            if name is None:
+            if name is None or name in ours:
                 unknown.append(key)
             else:
                 ours[name] = tensor
@@ -68,9 +68,11 @@ def bricks(conv: str, norm: str, *names: tuple[str, str]) -> Rules:
 
 
 def _joined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Parts ``name#0``, ``name#1``, ``name#2`` as one tensor ``name``; an incomplete set keeps its odd names."""
+    """Parts ``name#0``, ``name#1``, ``name#2`` as one tensor ``name``; what cannot be joined keeps its odd names."""
     whole = {key: t for key, t in tensors.items() if "#" not in key}
     for name in dict.fromkeys(key.partition("#")[0] for key in tensors if "#" in key):
         parts = {key: tensors[key] for key in (f"{name}#{i}" for i in range(3)) if key in tensors}
-        whole |= {name: torch.cat(list(parts.values()))} if len(parts) == 3 else parts
+        alike = len({(t.shape[1:], t.is_floating_point()) for t in parts.values()}) == 1
+        joins = len(parts) == 3 and alike and all(t.ndim for t in parts.values()) and name not in whole
+        whole |= {name: torch.cat(list(parts.values()))} if joins else parts
     return whole

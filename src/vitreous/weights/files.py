@@ -51,4 +51,17 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[envelope]
     if not isinstance(content, Mapping) or not content or not all(isinstance(t, Tensor) for t in content.values()):
         raise UsageError(f"{path} holds no plain set of weights; save the model's state_dict() and load that.")
+    refuse_unreadable(content, str(path))
     return dict(content)
+
+
+def refuse_unreadable(tensors: Mapping[Any, Tensor], place: str) -> None:
+    """Raise UsageError unless every tensor has a name and one number in memory for each of its entries."""
+    unnamed = [key for key in tensors if not isinstance(key, str)]
+    if unnamed:
+        raise UsageError(f"{place} holds tensors that have no names ({unnamed[0]!r}); save a model's state_dict().")
+    odd = [k for k, t in tensors.items() if t.layout != torch.strided or t.is_meta or t.is_quantized or t.is_nested]
+    if odd:
+        raise UsageError(
+            f"{place} holds sparse, nested, quantised or empty (meta) tensors, {odd[0]} among them; save dense ones."
+        )

@@ -18,7 +18,7 @@ from vitreous import models
 from vitreous.errors import DamagedFile, UsageError
 from vitreous.network import Network
 from vitreous.weights.dialect import Dialect
-from vitreous.weights.files import read
+from vitreous.weights.files import read, refuse_unreadable
 
 Tensors = Mapping[str, Tensor]
 
@@ -94,7 +94,9 @@ def load(network: Network, source: str | Path | Tensors, *, keep_head: bool = Tr
         DamagedFile: the file is broken, or holds values that are not numbers.
     """
     tensors = source if isinstance(source, Mapping) else read(source)
-    broken = [key for key, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    refuse_unreadable(tensors, "The set of weights")
+    # as float32: for numbers of 8 bits torch lacks the question, and what float32 cannot hold is infinite in it
+    broken = [k for k, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t.float()).all())]
     if broken:
         raise DamagedFile(f"The weights hold values that are not finite numbers in {_list(broken)}; fetch them again.")
     family = models.find(network.config.model).family
@@ -105,6 +107,7 @@ def load(network: Network, source: str | Path | Tensors, *, keep_head: bool = Tr
     own = network.state_dict()
     dropped = () if keep_head else tuple(key for key in theirs if key.startswith("head."))
     theirs = {key: t for key, t in theirs.items() if key not in dropped}
+    _refuse_other_numbers(dialect.name, theirs, own)
     resampled += _fit(theirs, network)
     wanted = own if keep_head else {key: t for key, t in own.items() if not key.startswith("head.")}
     _refuse_misfits(dialect.name, theirs, wanted)
@@ -168,21 +171,32 @@ def _refuse_other_arithmetic(dialect: Dialect, network: Network) -> None:
         )
 
 
+def _refuse_other_numbers(dialect: str, theirs: Tensors, own: Tensors) -> None:
+    """Raise UsageError where a cast would change what is meant: the integers of a quantised file are no weights."""
+    others = [
+        f"{k} {str(t.dtype).removeprefix('torch.')}"
+        for k, t in theirs.items()
+        if k in own and (t.is_complex() or t.is_floating_point() != own[k].is_floating_point())
+    ]
+    if others:
+        raise UsageError(
+            f"These {dialect} weights are of another kind of number than the network's: {_list(others)}; "
+            "take a file that is not quantised, or convert it to floats."
+        )
+
+
 def _refuse_misfits(dialect: str, theirs: Tensors, wanted: Tensors) -> None:
     """Raise UsageError unless names and shapes agree."""
     optional = ("mean", "std")
     missing = [k for k in wanted if k not in theirs and k not in optional and not k.endswith("num_batches_tracked")]
     extra = [k for k in theirs if k not in wanted]
-    shapes = [
-        f"{k} {tuple(theirs[k].shape)} instead of {tuple(wanted[k].shape)}"
-        for k in theirs
-        if k in wanted and theirs[k].shape != wanted[k].shape
-    ]
+    wrong = [k for k in theirs if k in wanted and theirs[k].shape != wanted[k].shape]
+    shapes = [f"{k} {tuple(theirs[k].shape)} instead of {tuple(wanted[k].shape)}" for k in wrong]
     constants = [k for k in optional if k in theirs and not _same(theirs[k], wanted[k])]
-    if shapes and not missing and not extra and all(text.startswith("head.") for text in shapes):
+    if wrong and not missing and not extra and _for_other_classes(theirs, wanted, wrong):
         raise UsageError(
-            f"The weights are for {theirs['head.fc.bias'].shape[0]} classes and the network for "
-            f"{wanted['head.fc.bias'].shape[0]}; load them without their head (keep_head=False)."
+            f"The weights are for {len(theirs['head.fc.weight'])} classes and the network for "
+            f"{len(wanted['head.fc.weight'])}; load them without their head (keep_head=False)."
         )
     problems = [
         f"{what}: {_list(found)}"
@@ -198,6 +212,13 @@ def _refuse_misfits(dialect: str, theirs: Tensors, wanted: Tensors) -> None:
         raise UsageError(
             f"These {dialect} weights do not fit; choose the model they were made for. {'; '.join(problems)}."
         )
+
+
+def _for_other_classes(theirs: Tensors, wanted: Tensors, wrong: list[str]) -> bool:
+    """Whether the number of rows of every part of the head is all that is wrong."""
+    head = [key for key in wanted if key.startswith("head.")]
+    rows = {theirs[key].shape[:1] for key in head}
+    return set(wrong) == set(head) and len(rows) == 1 and all(theirs[k].shape[1:] == wanted[k].shape[1:] for k in head)
 
 
 def _same(theirs: Tensor, ours: Tensor) -> bool:
