@@ -102,3 +102,13 @@ def test_it_is_a_linear_layer_to_whoever_asks() -> None:
     program = torch.export.export(layer, (torch.randn(2, 3),))
     x = torch.randn(2, 3)
     torch.testing.assert_close(program.module()(x), layer(x))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch calls tracing deprecated
+def test_a_traced_layer_has_gradients_too() -> None:
+    layer, x = Linear(3, 4), torch.randn(2, 3)
+    (expected,) = torch.autograd.grad(layer(x).square().sum(), layer.weight)
+    program = torch.jit.trace(layer, x, check_trace=False)
+    assert "mkldnn" not in str(program.inlined_graph)
+    (got,) = torch.autograd.grad(program(x).square().sum(), layer.weight)
+    torch.testing.assert_close(got, expected)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import vitreous
 from vitreous.layers import pack as packing
 from vitreous.layers.conv import ConvNorm
 from vitreous.layers.mlp import Mlp
@@ -219,6 +220,21 @@ def test_a_program_traced_from_it_has_only_public_operations() -> None:
     fast, x = packed(nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU())), torch.randn(2, 4, 8, 8)
     graph = torch.export.export(fast, (x,)).graph
     assert not any("mkldnn" in str(node.target) for node in graph.nodes)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch calls tracing deprecated, and names the branches it fixes
+@pytest.mark.parametrize("model", ["vit_pico_patch4_32", "resnet20_cifar"])
+@pytest.mark.parametrize("optimised", [True, False])
+def test_a_network_can_be_traced(model: str, optimised: bool) -> None:
+    """torch.jit.trace ends with an internal assertion at an operation that it does not know."""
+    torch.manual_seed(0)
+    network = vitreous.create(model, classes=5, size=32).eval()
+    network = network.optimise() if optimised else network
+    x = torch.rand(2, 3, 32, 32)
+    expected = network(x)
+    program = torch.jit.trace(network, x, check_trace=False)
+    assert "mkldnn" not in str(program.inlined_graph)
+    torch.testing.assert_close(program(x), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_operations_that_give_wrong_answers_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

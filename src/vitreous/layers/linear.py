@@ -36,6 +36,7 @@ def _applies(x: Tensor, weight: Tensor) -> bool:
         and (x.requires_grad or weight.requires_grad)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and available(torch.float32)
     )
 

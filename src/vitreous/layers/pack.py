@@ -68,6 +68,7 @@ def _applies(x: Tensor, weight: Tensor) -> bool:
         and not (x.requires_grad and torch.is_grad_enabled())
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and available(x.dtype)
     )
 
