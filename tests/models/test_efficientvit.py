@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import UsageError
 from vitreous.layers.attention import Attend
-from vitreous.layers.conv import ConvNorm
+from vitreous.layers.pack import pack
 from vitreous.models import create
 from vitreous.models.describe import describe
 from vitreous.models.efficientvit import (
@@ -155,9 +155,7 @@ def test_folding_leaves_no_batch_norm_and_the_same_answers() -> None:
     image = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
         before = network(image)
-        for module in network.modules():
-            if isinstance(module, ConvNorm):
-                module.fold()
+        pack(network)
         after = network(image)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     for x, y in zip([*before.maps, before.pooled], [*after.maps, after.pooled], strict=True):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitreous.errors import UsageError
 from vitreous.layers.attention import Attend
-from vitreous.layers.conv import ConvNorm
+from vitreous.layers.pack import pack
 from vitreous.models.efficientvit_ms import CascadedAttention, EfficientViTMS, EfficientViTMSConfig
 
 SMALL = {"widths": (16, 24, 32), "depths": (1, 1, 1), "heads": (2, 3, 2), "kernels": (5, 3, 3), "key": 4}
@@ -181,9 +181,7 @@ def test_folding_leaves_only_the_last_norm_and_the_same_answers() -> None:
     image = torch.randn(2, 3, 128, 150, dtype=torch.float64)
     with torch.no_grad():
         before = network(image)
-        for module in network.modules():
-            if isinstance(module, ConvNorm):
-                module.fold()
+        pack(network)
         after = network(image)
     assert [n for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)] == ["norm"]
     for x, y in zip([*before.maps, before.pooled], [*after.maps, after.pooled], strict=True):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from vitreous.errors import UsageError
-from vitreous.layers.conv import ConvNorm
 from vitreous.layers.inverted import InvertedResidual
+from vitreous.layers.pack import pack
 from vitreous.models import create
 from vitreous.models.mobilenet import LARGE, SMALL, MobileNetV3, MobileNetV3Config
 
@@ -90,9 +90,7 @@ def test_folding_finds_every_norm() -> None:
     network, image = narrow("mobilenetv3_small_100"), torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         before = network(image)
-        for module in network.modules():
-            if isinstance(module, ConvNorm):
-                module.fold()
+        pack(network)
         after = network(image)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
     torch.testing.assert_close(after.pooled, before.pooled, atol=1e-4, rtol=1e-4)

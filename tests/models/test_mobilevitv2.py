@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitreous.errors import UsageError
-from vitreous.layers.conv import ConvNorm
+from vitreous.layers.pack import pack
 from vitreous.models.mobilevitv2 import Layer, MobileViTv2, MobileViTv2Block, MobileViTv2Config, SeparableAttention
 
 
@@ -102,9 +102,7 @@ def test_every_convolution_can_be_folded_without_changing_the_answer() -> None:
     network.eval()
     with torch.no_grad():
         before = network(image)
-        for module in network.modules():
-            if isinstance(module, ConvNorm):
-                module.fold()
+        pack(network)
         after = network(image)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     for x, y in zip((*before.maps, before.pooled), (*after.maps, after.pooled), strict=True):

@@ -1,11 +1,10 @@
-"""Convolution, batch norm, activation: the brick of every convolutional network, and how it becomes one convolution."""
+"""Convolution, batch norm, activation: the brick of every convolutional network."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vitreous.layers.same import SameConv2d
 
@@ -25,7 +24,7 @@ def convolution(
 class ConvNorm(nn.Module):
     """Convolution, batch norm and, if asked, an activation: (b, c, h, w) -> (b, d, h / stride, w / stride).
 
-    Every batch norm that follows a convolution in this house lies in here, so that ``fold`` finds it.
+    Every batch norm that follows a convolution in this house lies in here, so that ``layers.pack`` finds it.
     """
 
     followed: ClassVar = (("conv", "norm", "act"),)
@@ -53,8 +52,3 @@ class ConvNorm(nn.Module):
         x = self.norm(x)
         x = self.act(x)
         return x
-
-    def fold(self) -> None:
-        """Put the norm of evaluation mode into the convolution's weights, in place; the brick can train no more."""
-        if isinstance(self.norm, nn.BatchNorm2d):
-            self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
