@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from vitreous.errors import UnreadableImage, UsageError
-from vitreous.explain.cuts import draw, panels
+from vitreous.explain.cuts import CORNERS, ENDS, SIDES, _rolled, draw, panels
 from vitreous.explain.render import BOLD, SIDE, Panel, sheet
+from vitreous.layers.window import Layout, places
 from vitreous.models import create
 
 
@@ -48,6 +49,29 @@ def test_a_swin_is_windows_and_shifted_windows() -> None:
     edge, middle = 7 / 56, 49 / 56  # of a side: the two edges together are one window wide
     assert sorted(strips.values()) == pytest.approx(sorted([edge * edge, edge * middle, edge * middle]))
     assert [p.title.partition(":")[0] for p in rest] == ["stage 2", "stage 2", "stage 3", "stage 3", "stage 4"]
+
+
+@pytest.mark.parametrize("cells", [8, 9, 14, 16, 28, 56, 57, 59, 60, 64, 96])
+def test_tints_are_what_the_roll_puts_together(cells: int) -> None:
+    """A cell's colour tells the last row of windows, the last column and their corner, as the cells really lie."""
+    layout = Layout.of((cells, cells), 7, shifted=True)
+    lies = places(layout, 1, torch.device("cpu")).view(*layout.counts, -1)  # (y, x, n): cells of each window
+    expected = torch.zeros(cells * cells + 1, dtype=torch.long)
+    expected[lies[-1].flatten()] += 1
+    expected[lies[:, -1].flatten()] += 2
+    colours = {ENDS: 1, SIDES: 2, CORNERS: 3}
+    found = torch.zeros(cells, cells, dtype=torch.long)
+    for box, colour in _rolled(layout):
+        left, top, right, bottom = (round(share * cells) for share in box)
+        assert not found[top:bottom, left:right].any()
+        found[top:bottom, left:right] = colours[colour]
+    assert torch.equal(found, expected[:-1].view(cells, cells))
+
+
+def test_windows_that_do_not_divide_the_grid() -> None:
+    with torch.device("meta"):
+        shifted = next(p for p in panels(create("swin_tiny_patch4_window7_224", size=256), 256) if p.tints)
+    assert {right for (_, _, right, _), _ in shifted.tints} == {3 / 64, 1.0}  # 64 cells: only the near strip
 
 
 def test_a_sheet_holds_every_panel() -> None:

@@ -90,13 +90,18 @@ def _windowed(layouts: list[Layout], stage: int, stride: int, width: int, side: 
 
 
 def _rolled(layout: Layout) -> list[tuple[Box, RGB]]:
-    """The strips at opposite edges that the roll puts into one window, and the four corners."""
+    """The strips at opposite edges that the roll puts into one window, and the four corners.
+
+    Where what fills the grid up takes the far strip's whole place, the near strip has that window to itself.
+    """
     cells, window, shift = layout.grid[0], layout.window[0], layout.shift[0]
-    first, last = shift / cells, 1 - ((cells - shift) % window or window) / cells
+    start = shift + (layout.counts[0] - 1) * window  # the first cell of the last window
+    first, last = shift / cells, min(start, cells) / cells
+    strips = [(0.0, first)] + ([(last, 1.0)] if last < 1 else [])
     across: list[tuple[Box, RGB]] = []
-    for low, high in ((0.0, first), (last, 1.0)):
+    for low, high in strips:
         across += [((low, first, high, last), SIDES), ((first, low, last, high), ENDS)]
-        across += [((low, a, high, b), CORNERS) for a, b in ((0.0, first), (last, 1.0))]
+        across += [((low, a, high, b), CORNERS) for a, b in strips]
     return across
 
 
