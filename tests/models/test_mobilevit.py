@@ -7,7 +7,7 @@ from small_models import small
 from torch import Tensor, nn
 
 from vitreous.errors import UsageError
-from vitreous.layers.conv import ConvNorm
+from vitreous.layers.pack import pack
 from vitreous.models import CATALOGUE, create
 from vitreous.models.describe import describe
 from vitreous.models.mobilevit import Layer, MobileViT, MobileViTBlock, MobileViTConfig, fold, unfold
@@ -123,9 +123,7 @@ def test_every_convolution_can_be_folded_without_changing_the_answer() -> None:
     network.eval()
     with torch.no_grad():
         before = network(image)
-        for module in network.modules():
-            if isinstance(module, ConvNorm):
-                module.fold()
+        pack(network)
         after = network(image)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     for x, y in zip((*before.maps, before.pooled), (*after.maps, after.pooled), strict=True):
@@ -168,6 +166,11 @@ def test_fresh_shortcuts_pass_x_unchanged() -> None:
         ({"layers": (1, 2)}, r"3 dims and 2 layers"),
         ({"widths": (4, 8, 8)}, r"2 convolutional stages and 3 with a transformer needs as many widths, not 3"),
         ({"stem": 0}, r"at least 1"),
+        ({"mlp_ratio": -1.0}, "MLP without channels"),
+        ({"mlp_ratio": 0.0}, "MLP without channels"),
+        ({"mlp_ratio": 0.01}, "MLP without channels"),
+        ({"mlp_ratio": float("nan")}, "MLP without channels"),
+        ({"mlp_ratio": float("inf")}, "MLP without channels"),
         ({"dims": (8, 0, 16)}, r"at least 1"),
     ],
 )

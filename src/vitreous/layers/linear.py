@@ -36,7 +36,7 @@ def _applies(x: Tensor, weight: Tensor) -> bool:
         and (x.requires_grad or weight.requires_grad)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined]  # as torch documents it, and does not export it
         and available(torch.float32)
     )
 

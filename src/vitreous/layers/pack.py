@@ -68,7 +68,7 @@ def _applies(x: Tensor, weight: Tensor) -> bool:
         and not (x.requires_grad and torch.is_grad_enabled())
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined]  # as torch documents it, and does not export it
         and available(x.dtype)
     )
 

@@ -8,6 +8,7 @@ folding puts every cell back where it was. Parameters carry timm's names.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -56,6 +57,8 @@ class MobileViTConfig:
         if len(self.widths) != len(self.inverted) + len(self.dims):
             stages = f"{len(self.inverted)} convolutional stages and {len(self.dims)} with a transformer"
             raise UsageError(f"A MobileViT of {stages} needs as many widths, not {len(self.widths)}.")
+        if not 1 <= min(self.dims, default=1) * self.mlp_ratio < math.inf:
+            raise UsageError(f"mlp_ratio {self.mlp_ratio} gives an MLP without channels; use 1.0 to 4.0.")
         if any(d % self.heads for d in self.dims):
             raise UsageError(f"Dims {self.dims} must be multiples of {self.heads} heads; choose others.")
 
