@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 from vitreous.errors import BadData, UsageError
+from vitreous.network import IMAGENET_MEAN, IMAGENET_STD, NetworkConfig, build_network
 from vitreous.recipes.auto import Wishes, choose
+from vitreous.weights import foreign
 
 
 @pytest.fixture
@@ -68,6 +72,43 @@ def test_digits_are_not_mirrored_and_other_pictures_are(folder) -> None:
 @pytest.mark.parametrize(("count", "batch"), [(12, 4), (200, 16), (3000, 64)])
 def test_batches_grow_with_the_data(folder, count: int, batch: int) -> None:
     assert choose(Wishes(data=str(folder(8, 8, count))))[0].train.batch == batch
+
+
+@pytest.mark.parametrize(
+    ("model", "mean", "std", "why"),
+    [
+        ("vit_tiny_patch16_224", 0.5, 0.5, "all published weights of vit_tiny"),
+        ("mobilevit_xs", 0.0, 1.0, "all published weights of mobilevit_xs"),
+        ("swin_tiny_patch4_window7_224", 0.485, 0.229, "all published weights"),
+        ("vit_base_patch16_224", 0.485, 0.229, "differ in it, --pretrained TAG"),  # augreg and DINO
+        ("resnet20_cifar", 0.485, 0.229, "the file does not say"),
+        ("auto", 0.485, 0.229, "the file does not say"),
+    ],
+)
+def test_weights_of_a_file_get_the_constants_of_their_model(
+    folder, tmp_path: Path, model: str, mean: float, std: float, why: str
+) -> None:
+    file = tmp_path / "w.safetensors"
+    file.touch()
+    run, reasons = choose(Wishes(data=str(folder(32, 32)), model=model, weights=str(file)))
+    assert (run.network.mean[0], run.network.std[0]) == (mean, std)
+    assert [why in r for r in reasons if r.startswith(f"pixels of mean ({mean}, ")] == [True]
+
+
+def test_a_file_of_ours_says_its_constants(folder, tmp_path: Path) -> None:
+    network = build_network(NetworkConfig(model="vit_tiny_patch16_224", classes=2, size=32))
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    wishes = Wishes(data=str(folder(32, 32)), model="vit_tiny_patch16_224", size=32)
+    run, reasons = choose(replace(wishes, weights=str(tmp_path / "w.safetensors")))
+    assert (run.network.mean, run.network.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert any("as w.safetensors says" in r for r in reasons)
+    foreign.load(build_network(run.network), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(("side", "size"), [(60, 98), (150, 126), (500, 224)])
+def test_a_size_that_is_chosen_is_one_of_whole_patches(folder, side: int, size: int) -> None:
+    run, _ = choose(Wishes(data=str(folder(side, side)), model="vit_large_patch14_224"))
+    assert run.network.size == run.data.preprocess.size == size
 
 
 def test_time_is_limited_unless_epochs_are_asked_for(folder) -> None:

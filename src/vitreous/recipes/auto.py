@@ -28,6 +28,7 @@ from vitreous.tasks.classify import ClassifyConfig
 from vitreous.training.config import TrainConfig
 from vitreous.training.optim import OptimConfig
 from vitreous.weights import ledger, pretrained
+from vitreous.weights.files import constants
 from vitreous.weights.pretrained import Published
 
 DEFAULT_BUDGET = "10m"
@@ -80,7 +81,7 @@ def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]
     source = source if source is not None else open_source(wishes.data)
     seen = glance(source)
     reasons: list[str] = []
-    wishes, constants = _begin(wishes, reasons)
+    wishes, begun = _begin(wishes, reasons)
     size = wishes.size or _size(wishes, seen, reasons)
     model = _model(wishes, seen, size, reasons)
     data = DataConfig(
@@ -91,7 +92,7 @@ def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]
     )
     run = Run(
         data=data,
-        network=NetworkConfig(model=model, classes=max(seen.classes, 1), size=size, **constants),
+        network=NetworkConfig(model=model, classes=max(seen.classes, 1), size=size, **begun),
         task=ClassifyConfig(augment=_augment(wishes, size, reasons), mix=MixConfig(mixup=0.0, cutmix=0.0)),
         train=_train(wishes, seen, model, reasons),
         weights=None if wishes.weights is None else _lasting(wishes.weights),
@@ -153,8 +154,10 @@ def _begin(wishes: Wishes, reasons: list[str]) -> tuple[Wishes, dict[str, Any]]:
             changes["weights"] = published.place
         reasons.append(f"weights {published.repository}: licence {published.terms}")
         return replace(wishes, **changes), {"mean": published.weights.mean, "std": published.weights.std}
-    if wishes.weights is None or not (Path(wishes.weights) / "card.json").exists():
+    if wishes.weights is None:
         return wishes, {}
+    if not (Path(wishes.weights) / "card.json").exists():
+        return wishes, _constants(Path(wishes.weights), wishes.model, reasons)
     card = RunFolder.open(wishes.weights).load_card()
     theirs = from_dict(NetworkConfig, card["network"]["config"])
     reasons.append(f"model {theirs.model} at {theirs.size} px: that of {wishes.weights}")
@@ -183,6 +186,21 @@ def _published(wishes: Wishes) -> Published | None:
     return Published(wishes.model, ledger.find(wishes.model, tag))
 
 
+def _constants(file: Path, model: str, reasons: list[str]) -> dict[str, Any]:
+    """Mean and deviation that go with a file of weights, which only our own files say."""
+    known = {weights.normalisation for weights in ledger.LEDGER.get(model, ())}
+    said = constants(file)
+    if said is not None:
+        (mean, std), why = said, f"as {file.name} says"
+    elif len(known) == 1:
+        (mean, std), why = known.pop(), f"those of all published weights of {model}"
+    else:
+        (mean, std), why = ledger.IMAGENET, "ImageNet's, as the file does not say"
+        why += "; published weights differ in it, --pretrained TAG says which these are" if known else ""
+    reasons.append(f"pixels of mean {mean} and deviation {std}: {why}; --set network.mean=... sets others")
+    return {"mean": mean, "std": std}
+
+
 def _tuned_size(published: Published, reasons: list[str]) -> int:
     """The size the weights know, unless training at it is out of reach."""
     size = published.weights.size if published.weights.size <= MOST_TUNED else 224
@@ -198,6 +216,8 @@ def _size(wishes: Wishes, seen: Glance, reasons: list[str]) -> int:
     size = 32 if seen.side < 48 else 64 if seen.side < 80 else 96
     if wishes.model != "auto" and models.find(wishes.model).size >= 224:
         size = min(224, max(96, seen.side // 32 * 32))
+        patch = models.find(wishes.model).options.get("patch", 1)
+        size = round(size / patch) * patch  # 14 is no divisor of 32
     reasons.append(f"size {size}: the shorter side of the pictures is {seen.side} px at the median")
     return size
 

@@ -44,6 +44,20 @@ def read(path: str | Path) -> dict[str, Tensor]:
     return _unwrap(content, path)
 
 
+def constants(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation of the pixels that one of our own files states beside its weights; None if it does not."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            if not {"mean", "std"} <= set(file.keys()):
+                return None
+            mean, std = (tuple(round(v, 6) for v in file.get_tensor(k).flatten().tolist()) for k in ("mean", "std"))
+    except (safetensors.SafetensorError, OSError):
+        return None  # whoever reads the weights says what is wrong with them
+    return mean, std
+
+
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     """The state dict inside the usual envelopes."""
     for envelope in ("state_dict", "model"):
