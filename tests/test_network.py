@@ -117,6 +117,9 @@ def test_config_survives_json() -> None:
     [
         ({"model": "vit_pica_patch4_32"}, "did you mean vit_pico_patch4_32"),
         ({"classes": 0}, "at least 1 class"),
+        ({"classes": 2.5}, r"classes must be a whole number, not 2\.5"),
+        ({"classes": "5"}, "classes must be a whole number, not '5'"),
+        ({"size": 32.0}, r"size must be a whole number, not 32\.0"),
         ({"size": 30}, "not a multiple of the patch 4; use"),
         ({"size": 0}, "at least 1 pixel"),
         ({"drop_path": 1.0}, "drop_path lies in"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,9 @@ class NetworkConfig:
     options: dict[str, Any] = field(default_factory=dict)  # fields of the family's config, such as pool
 
     def __post_init__(self) -> None:
+        for name in ("classes", "size"):
+            if not isinstance(getattr(self, name), SupportsIndex):
+                raise UsageError(f"{name} must be a whole number, not {getattr(self, name)!r}.")
         if self.classes < 1:
             raise UsageError(f"A network needs at least 1 class, not {self.classes}.")
         if self.size < 1:

@@ -343,15 +343,16 @@ def trace(
         Also run the model, for the share of time of each stage.
 
     Raises:
-        UsageError: an unknown model, or a size or batch it cannot take.
+        UsageError: an unknown model, a size or batch it cannot take, no such picture, or no place for the drawing.
         UnreadableImage: the picture cannot be decoded.
     """
     from vitreous.explain.trace import trace as follow
 
-    found = follow(model, size=size, batch=batch, timed=timed)
     if image is None and out is None:
-        return found
-    from vitreous.explain.cuts import draw
+        return follow(model, size=size, batch=batch, timed=timed)
+    from vitreous.explain.cuts import draw, refuse
 
     place = Path(f"{model}.trace.png" if out is None else out)
+    refuse(place, image)  # before the passes, which take their time
+    found = follow(model, size=size, batch=batch, timed=timed)
     return found._replace(drawing=draw(model, place, size=size, image=image))

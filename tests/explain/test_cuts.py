@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import vitreous
 from vitreous.errors import UnreadableImage, UsageError
 from vitreous.explain.cuts import CORNERS, ENDS, SIDES, _rolled, draw, panels
 from vitreous.explain.render import BOLD, SIDE, Panel, sheet
@@ -103,3 +104,17 @@ def test_bad_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImage):
         draw("resnet18", tmp_path / "a.png", image=tmp_path / "x.jpg")
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "image", "words"),
+    [("no/such/a.png", None, "no folder"), (".", None, "is a folder"), ("a.png", "none.jpg", "cannot be read")],
+)
+def test_a_drawing_that_cannot_be_is_refused_before_the_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, image: str | None, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vitreous.explain.trace.trace", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(UsageError, match=words):
+        vitreous.trace("resnet18", out=out, image=image)
+    assert not list(tmp_path.iterdir())

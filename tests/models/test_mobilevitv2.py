@@ -123,6 +123,11 @@ def test_maps_stay_channels_last() -> None:
         ({"multiplier": 0.0}, r"not even; use a multiple of 1/16"),
         ({"layers": (1, 2)}, r"2 convolutional stages and 2 with a transformer needs as many widths, not 5"),
         ({"expansion": 0}, r"at least 1"),
+        ({"mlp_ratio": -1.0}, "MLP without channels"),
+        ({"mlp_ratio": 0.0}, "MLP without channels"),
+        ({"mlp_ratio": 0.01}, "MLP without channels"),
+        ({"mlp_ratio": float("nan")}, "MLP without channels"),
+        ({"mlp_ratio": float("inf")}, "MLP without channels"),
     ],
 )
 def test_impossible_configs_are_refused(changes: dict[str, object], words: str) -> None:

@@ -212,6 +212,11 @@ def test_without_positions_the_picture_is_a_bag_of_patches() -> None:
         ({"heads": 3}, "Width 16 is not a multiple of 3 heads"),
         ({"depth": 0}, "at least 1"),
         ({"registers": -1}, "cannot have -1 registers"),
+        ({"mlp_ratio": -1.0}, "MLP without channels"),
+        ({"mlp_ratio": 0.0}, "MLP without channels"),
+        ({"mlp_ratio": 0.01}, "MLP without channels"),
+        ({"mlp_ratio": float("nan")}, "MLP without channels"),
+        ({"mlp_ratio": float("inf")}, "MLP without channels"),
         ({"width": 6, "position": "sincos"}, "multiple of 4"),
     ],
 )

@@ -73,6 +73,19 @@ def test_without_a_network_the_cache_answers(hub: FakeHub, monkeypatch: pytest.M
     assert len(hub.asked) == before
 
 
+@pytest.mark.parametrize("endpoint", ["http://[::1", "http://host:port", "nonsense", "ftp://x", ""])
+def test_an_endpoint_that_is_no_address(endpoint: str, tmp_path: Path) -> None:
+    """In a process of its own: the client's own modules fall over such an address when they are first used."""
+    code = f"from vitreous.weights import hub; hub.fetch({NAME!r})"
+    home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **home}, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1].startswith(
+        f"vitreous.errors.UsageError: HF_ENDPOINT {endpoint!r} is no address of a hub"
+    )
+
+
 def test_nothing_in_the_cache_and_no_network(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     way = (f"{NAME}/resolve/main/model.safetensors on another machine", "--weights FILE")
     fake_hub.point_client(monkeypatch, "http://127.0.0.1:9", tmp_path / "home")

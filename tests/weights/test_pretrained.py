@@ -133,6 +133,9 @@ def test_calls_that_cannot_work_are_refused_before_any_work(hub: FakeHub) -> Non
         "has augreg_in21k_ft_in1k, augreg_in21k": {"model": MODEL, "pretrained": "best"},
         "did you mean": {"model": "vit_tiny_patch16_22", "pretrained": True},
         "at least 1 class": {"model": MODEL, "classes": 0},
+        "needs at least 1 class": {"model": MODEL, "classes": 0, "pretrained": True},
+        "classes must be a whole number": {"model": MODEL, "classes": 2.5},
+        "channels must be a whole number": {"model": MODEL, "channels": 2.0},
     }.items():
         with pytest.raises(UsageError, match=words):
             vt.create(**call)

@@ -5,6 +5,7 @@ The cuts are read off the built network, not off its name. Knows no terminal.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,15 +33,22 @@ def draw(model: str, place: str | Path, *, size: int | None = None, image: str |
     """Draw the cuts of ``model`` over a picture (an embedded one by default) and write them as PNG; the path.
 
     Raises:
-        UsageError: an unknown model, a size it cannot take, or no such picture.
+        UsageError: an unknown model, a size it cannot take, no such picture, or no folder to write to.
         UnreadableImage: the picture cannot be decoded.
         NoSpace: the disk is full.
     """
+    _refuse_place(Path(place))
     side = models.find(model).size if size is None else size
     with torch.device("meta"):
         backbone = models.create(model, size=side).eval()
     write_atomic(place, sheet(_pixels(image), list(panels(backbone, side))))
     return Path(place)
+
+
+def refuse(place: str | Path, image: str | Path | None) -> None:
+    """Raise what ``draw`` would because of the place or the picture, and write nothing."""
+    _refuse_place(Path(place))
+    _pixels(image)
 
 
 def panels(backbone: Backbone, side: int) -> Iterator[Panel]:
@@ -103,6 +111,15 @@ def _rolled(layout: Layout) -> list[tuple[Box, RGB]]:
         across += [((low, first, high, last), SIDES), ((first, low, last, high), ENDS)]
         across += [((low, a, high, b), CORNERS) for a, b in strips]
     return across
+
+
+def _refuse_place(place: Path) -> None:
+    if place.is_dir():
+        raise UsageError(f"{place} is a folder; name a file for the drawing, such as {place / 'trace.png'}.")
+    if not place.parent.is_dir():
+        raise UsageError(f"There is no folder {place.parent} for {place.name}; make it, or name another.")
+    if not os.access(place.parent, os.W_OK):
+        raise UsageError(f"{place.parent} cannot be written to; name another folder for {place.name}.")
 
 
 def _pixels(image: str | Path | None) -> Tensor:

@@ -9,6 +9,7 @@ Pictures of any size are accepted: positions are resampled.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -51,6 +52,8 @@ class CCTConfig:
             raise UsageError(f"The tokenizer's kernel is odd and at least 3, not {self.kernel}; use 3 or 7.")
         if self.width % self.heads:
             raise UsageError(f"Width {self.width} is not a multiple of {self.heads} heads; choose others.")
+        if not 1 <= self.width * self.mlp_ratio < math.inf:
+            raise UsageError(f"mlp_ratio {self.mlp_ratio} gives an MLP without channels; use 1.0 to 4.0.")
         if self.position == "sine" and self.width % 2:
             raise UsageError(f"Position sine needs an even width, not {self.width}.")
 

@@ -9,6 +9,7 @@ names.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -53,6 +54,9 @@ class MobileViTv2Config:
         scaled = [width * self.multiplier for width in (self.stem, *self.widths)]
         if any(width < 2 or width % 2 for width in scaled):
             raise UsageError(f"Multiplier {self.multiplier} gives widths that are not even; use a multiple of 1/16.")
+        narrowest = min(scaled[1 + len(self.inverted) :], default=2) / 2
+        if not 1 <= narrowest * self.mlp_ratio < math.inf:
+            raise UsageError(f"mlp_ratio {self.mlp_ratio} gives an MLP without channels; use 1.0 to 4.0.")
 
 
 class SeparableAttention(nn.Module):

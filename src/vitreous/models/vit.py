@@ -15,6 +15,7 @@ resampled.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -72,6 +73,8 @@ class ViTConfig:
             raise UsageError(f"Size {self.size} is not a multiple of the patch {self.patch}; use {near}.")
         if self.width % self.heads:
             raise UsageError(f"Width {self.width} is not a multiple of {self.heads} heads; choose others.")
+        if not 1 <= self.width * self.mlp_ratio < math.inf:
+            raise UsageError(f"mlp_ratio {self.mlp_ratio} gives an MLP without channels; use 1.0 to 4.0.")
         if self.position == "sincos" and self.width % 4:
             raise UsageError(f"Position sincos needs a width that is a multiple of 4, not {self.width}.")
 

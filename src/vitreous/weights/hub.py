@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,10 +105,14 @@ def _verified(repository: str, path: Path, stated: str | None) -> Fetched:
 def _explained(repository: str) -> Iterator[None]:
     """Whatever the client raises becomes one of our errors."""
     import httpx2
-    from huggingface_hub import constants, errors
 
-    address, server = _address(repository), constants.ENDPOINT
     try:
+        from huggingface_hub import constants, errors
+    except ValueError as error:  # it takes the address apart when it is imported
+        raise _no_address(error) from None
+    server = constants.ENDPOINT
+    try:
+        address = _address(repository)
         yield
     except (NoSpace, DamagedFile):
         raise
@@ -120,6 +125,8 @@ def _explained(repository: str) -> Iterator[None]:
         raise _answered(repository, error) from None
     except errors.FileMetadataError as error:
         raise UsageError(f"{server} is no Hugging Face hub ({error}); check HF_ENDPOINT and the proxy.") from None
+    except (ValueError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+        raise _no_address(error) from None
     except (httpx2.ConnectError, httpx2.TimeoutException, httpx2.ProxyError) as error:
         raise Unreachable(
             f"{repository} is not in the cache {_folder()} and {server} cannot be reached ({_first_line(error)}); try "
@@ -131,6 +138,11 @@ def _explained(repository: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise Unreachable(f"The transfer of {address} broke off ({_first_line(error)}); run this again.") from None
+
+
+def _no_address(error: Exception) -> UsageError:
+    stated = os.environ.get("HF_ENDPOINT", "")
+    return UsageError(f"HF_ENDPOINT {stated!r} is no address of a hub ({_first_line(error)}); correct or unset it.")
 
 
 def _answered(repository: str, error: Exception) -> UsageError | Unreachable:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 from vitreous import models
 from vitreous.errors import DamagedFile, UsageError
@@ -119,7 +119,7 @@ def create(
     if classes is None and not weights.classes:
         raise UsageError(f"{published.repository} has no classifier; say how many classes a fresh one has: classes=N.")
     mean, std = normalisation(weights.normalisation, channels)
-    config: dict[str, Any] = {"classes": classes or weights.classes, "drop_path": drop_path}
+    config: dict[str, Any] = {"classes": weights.classes if classes is None else classes, "drop_path": drop_path}
     config |= {"size": weights.size if size is None else size, "options": dict(options or {})}
     network = build_network(NetworkConfig(model=name, mean=mean, std=std, **config))
     if weights.licence in ledger.RESTRICTED:
@@ -138,6 +138,8 @@ def normalisation(
 
     This is what ``foreign.load`` does with the kernels that see the picture.
     """
+    if not isinstance(channels, SupportsIndex):
+        raise UsageError(f"channels must be a whole number, not {channels!r}.")
     if channels < 1:
         raise UsageError(f"Pictures have at least 1 channel, not {channels}.")
     if channels == 1:
