@@ -25,7 +25,7 @@ _PARTS = (("expand_1x1", "expand"), ("conv_3x3", "depthwise"), ("reduce_1x1", "p
 def _rgb(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same with the first kernel (d, 3, 3, 3) for red, green, blue instead of blue, green, red."""
     key = next((key for key in tensors if key.endswith("conv_stem.convolution.weight")), None)
-    if key is None or tensors[key].shape[1] != 3:
+    if key is None or tensors[key].shape[1:2] != (3,):
         return tensors
     return tensors | {key: tensors[key].flip(1)}
 
