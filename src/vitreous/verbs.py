@@ -255,12 +255,13 @@ def create(
     model
         A name of the catalogue.
     classes
-        Outputs. Default 1000; with published weights as many as theirs. Any other number gives a fresh classifier.
+        Outputs. Default 1000, or as many as the weights have. Any other number gives a fresh classifier.
     pretrained
         Published weights from the Hugging Face hub, and the preprocessing that goes with them: True for the model's
         default ones, or a tag.
     weights
-        The file of those weights, where it cannot be fetched.
+        A file (.safetensors, .pt, .pth) of timm, torchvision, Hugging Face, an original release, or one's own. Beside
+        ``pretrained``: the file of those published weights, where it cannot be fetched.
     size
         Side of the pictures in pixels. Default: the model's own, or that of the weights; positions are resampled.
     channels
@@ -275,13 +276,12 @@ def create(
         Unreachable: the weights are not here and cannot be fetched.
         DamagedFile: the weights are not what was published.
     """
-    from vitreous.errors import UsageError
     from vitreous.weights import pretrained as published
 
     more: dict[str, Any] = {"size": size, "channels": channels, "drop_path": drop_path, "options": options}
     if not pretrained:
         if weights is not None:
-            raise UsageError("Say which published weights the file holds: pretrained=True or a tag.")
+            return published.own(model, weights, classes=classes, **more)
         return published.fresh(model, classes=1000 if classes is None else classes, **more)
     tag = pretrained if isinstance(pretrained, str) else None
     return published.create(model, tag=tag, file=weights, classes=classes, **more)

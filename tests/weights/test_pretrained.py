@@ -122,8 +122,47 @@ def test_a_file_brought_by_hand(hub: FakeHub, published: tuple[Network, bytes], 
     file.write_bytes(published[1])
     network = vt.create(MODEL, pretrained=True, weights=file, options=SHORT)
     assert network.config.mean == ledger.HALF[0] and hub.asked == []
-    with pytest.raises(UsageError, match="pretrained=True or a tag"):
-        vt.create(MODEL, weights=file)
+
+
+def test_a_file_of_ones_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tuned, file = original(classes=7), tmp_path / "tuned.safetensors"
+    file.write_bytes(as_timm(tuned))
+    network = vt.create(MODEL, weights=file, options=SHORT)
+    assert network.config.classes == 7 and network.config.mean == ledger.HALF[0] and not caplog.records
+    with torch.no_grad():
+        assert torch.equal(network.eval()(picture()), tuned(picture()))
+    for classes, kept in ((7, True), (5, False)):
+        network = vt.create(MODEL, weights=file, classes=classes, options=SHORT)
+        same = network.head.fc.weight.shape == tuned.head.fc.weight.shape
+        assert (same and torch.equal(network.head.fc.weight, tuned.head.fc.weight)) == kept
+        assert torch.equal(network.backbone.cls_token, tuned.backbone.cls_token)
+    network = vt.create(MODEL, pretrained=True, weights=file, classes=7, options=SHORT)
+    assert torch.equal(network.head.fc.weight, tuned.head.fc.weight)  # the file's head, whatever was published
+    file.write_bytes(safetensors.torch.save({k: t for k, t in original().backbone.state_dict().items()}))
+    with pytest.raises(UsageError, match=r"has no classifier; .*classes=N"):
+        vt.create(MODEL, weights=file, options=SHORT)
+
+
+def test_constants_follow_the_kind_of_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    network = vt.create("resnet18", classes=3, options={"depths": (1, 1, 1, 1)})
+    rules = ((r"^backbone\.", ""), (r"conv(\d)\.conv", r"conv\1"), (r"conv(\d)\.norm", r"bn\1"), (r"^head\.fc", "fc"))
+    tensors = {}
+    for key, tensor in network.state_dict().items():
+        name = key
+        for ours, theirs in (*rules, (r"downsample\.conv", "downsample.0"), (r"downsample\.norm", "downsample.1")):
+            name = re.sub(ours, theirs, name)
+        tensors[name] = tensor.contiguous()
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(safetensors.torch.save({k: t for k, t in tensors.items() if k not in ("mean", "std")}))
+    assert vt.create("resnet18", weights=file, options={"depths": (1, 1, 1, 1)}).config.mean == ledger.IMAGENET[0]
+    assert not caplog.records
+    file.write_bytes(
+        safetensors.torch.save(
+            {k: t.contiguous() for k, t in network.state_dict().items()} | {"mean": torch.full((1, 3, 1, 1), 0.25)}
+        )
+    )
+    own = vt.create("resnet18", weights=file, options={"depths": (1, 1, 1, 1)})
+    assert own.config.mean == (0.25, 0.25, 0.25)
 
 
 def test_calls_that_cannot_work_are_refused_before_any_work(hub: FakeHub) -> None:

@@ -10,14 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex
 
+from torch import Tensor
+
 from vitreous import models
 from vitreous.errors import DamagedFile, UsageError
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.weights import foreign, hub, ledger
-from vitreous.weights.files import read
+from vitreous.weights.files import constants, read
 from vitreous.weights.ledger import Weights
 
 PREFIX = "hub:"
+Constants = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of the pixels, a channel
 _log = logging.getLogger(__name__)
 
 
@@ -81,16 +84,60 @@ def fresh(
     channels: int = 3,
     drop_path: float = 0.0,
     options: Mapping[str, Any] | None = None,
+    constants: Constants = ledger.IMAGENET,
 ) -> Network:
-    """The model called ``name`` with fresh weights, for pictures normalised as ImageNet's.
+    """The model called ``name`` with fresh weights, for pictures normalised by ``constants``.
 
     Raises:
         UsageError: an unknown model or option, or values that contradict each other.
     """
-    mean, std = normalisation(ledger.IMAGENET, channels)
+    mean, std = normalisation(constants, channels)
     size = models.find(name).size if size is None else size
     config: dict[str, Any] = {"classes": classes, "size": size, "drop_path": drop_path, "options": dict(options or {})}
     return build_network(NetworkConfig(model=name, mean=mean, std=std, **config))
+
+
+def own(name: str, file: str | Path, *, classes: int | None = None, **more: Any) -> Network:
+    """The model called ``name`` with the weights of a file of one's own; ``more`` as in ``fresh``.
+
+    The classifier of the file stays if ``classes`` is None or as many as it has; otherwise there is a fresh one.
+
+    Raises:
+        VitreousError: as ``read``, ``foreign.load`` and ``fresh``.
+    """
+    tensors = read(file)
+    dialect, head = _head(tensors, name)
+    outputs = head if classes is None else classes
+    if outputs is None:
+        raise UsageError(f"{file} has no classifier; say how many classes a fresh one has: classes=N.")
+    network = fresh(name, classes=outputs, constants=_constants(Path(file), name, dialect), **more)
+    same = head == network.config.classes
+    _log.info("%s: %s.", file, told(foreign.load(network, tensors, keep_head=same), fresh=not same))
+    return network
+
+
+def _head(tensors: Mapping[str, Tensor], name: str) -> tuple[str, int | None]:
+    """(dialect, classes of the file's classifier if it has one)."""
+    dialect, theirs = foreign.translate(tensors, models.find(name).family)
+    head = theirs.get("head.fc.weight")
+    return dialect, None if head is None or head.ndim != 2 else head.shape[0]
+
+
+def _constants(file: Path, name: str, dialect: str) -> Constants:
+    """What the file says, or its kind, or all published weights of the model; ImageNet's, aloud, where nothing does."""
+    said = constants(file)
+    known = {weights.normalisation for weights in ledger.LEDGER.get(name, ())}
+    if said is not None:
+        return said
+    if dialect.startswith("torchvision"):
+        return ledger.IMAGENET
+    if len(known) == 1:
+        return known.pop()
+    mean, std = ledger.IMAGENET
+    _log.warning(
+        "%s does not say how its pictures were normalised; taken are mean %s and deviation %s.", file, mean, std
+    )
+    return ledger.IMAGENET
 
 
 def create(
@@ -124,16 +171,17 @@ def create(
     network = build_network(NetworkConfig(model=name, mean=mean, std=std, **config))
     if weights.licence in ledger.RESTRICTED:
         _log.warning("%s: %s.", published.repository, published.terms)
-    path = published.fetch()[1] if file is None else Path(file)
-    same = classes in (None, weights.classes)
-    loaded = foreign.load(network, read(path), keep_head=same)
+    tensors = read(published.fetch()[1] if file is None else file)
+    dialect, head = _head(tensors, name)
+    if dialect.startswith(("torchvision", "Hugging Face")):
+        raise UsageError(f"{file} holds {dialect} weights, not {published.repository}; leave out pretrained.")
+    same = head == network.config.classes
+    loaded = foreign.load(network, tensors, keep_head=same)
     _log.info("%s: %s.", published.repository, told(loaded, fresh=not same))
     return network
 
 
-def normalisation(
-    pair: tuple[tuple[float, ...], tuple[float, ...]], channels: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalisation(pair: Constants, channels: int) -> Constants:
     """Mean and deviation for pictures of ``channels``: one channel gets the average, more repeat red, green, blue.
 
     This is what ``foreign.load`` does with the kernels that see the picture.
