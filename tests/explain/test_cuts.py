@@ -62,7 +62,7 @@ def test_tints_are_what_the_roll_puts_together(cells: int) -> None:
     expected[lies[:, -1].flatten()] += 2
     colours = {ENDS: 1, SIDES: 2, CORNERS: 3}
     found = torch.zeros(cells, cells, dtype=torch.long)
-    for box, colour in _rolled(layout):
+    for box, colour in _rolled(layout, layout.grid[0]):
         left, top, right, bottom = (round(share * cells) for share in box)
         assert not found[top:bottom, left:right].any()
         found[top:bottom, left:right] = colours[colour]
@@ -73,6 +73,15 @@ def test_windows_that_do_not_divide_the_grid() -> None:
     with torch.device("meta"):
         shifted = next(p for p in panels(create("swin_tiny_patch4_window7_224", size=256), 256) if p.tints)
     assert {right for (_, _, right, _), _ in shifted.tints} == {3 / 64, 1.0}  # 64 cells: only the near strip
+
+
+def test_tints_end_at_the_lines_where_cells_reach_over_the_edge() -> None:
+    with torch.device("meta"):
+        shifted = [p for p in panels(create("swin_tiny_patch4_window7_224", size=100), 100) if p.tints]
+    assert len(shifted) == 2
+    for panel in shifted:
+        edges = {round(edge, 9) for box, _ in panel.tints for edge in box}
+        assert edges - {0.0, 1.0} <= {round(line, 9) for line in panel.bold}
 
 
 def test_a_sheet_holds_every_panel() -> None:

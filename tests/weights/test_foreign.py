@@ -318,8 +318,9 @@ def test_nothing_is_executed_from_a_file(tmp_path: Path, suffix: str) -> None:
     Evil.canary = tmp_path / "canary"
     path = tmp_path / f"w{suffix}"
     torch.save({"model": Evil(), "w": torch.zeros(1)}, path)
-    with pytest.raises(DamagedFile):
+    with pytest.raises(DamagedFile) as caught:
         read(path)
+    assert "weights_only" not in str(caught.value) and "\x1b" not in str(caught.value)
     path.write_bytes(pickle.dumps(Evil()))
     with pytest.raises(DamagedFile):
         read(path)
@@ -329,9 +330,14 @@ def test_nothing_is_executed_from_a_file(tmp_path: Path, suffix: str) -> None:
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no file"):
         read(tmp_path / "none.pt")
-    (tmp_path / "w.bin").write_bytes(b"x")
+    (tmp_path / "w.onnx").write_bytes(b"x")
     with pytest.raises(UsageError, match="must end in"):
-        read(tmp_path / "w.bin")
+        read(tmp_path / "w.onnx")
+    with pytest.raises(UsageError, match=r"is a folder; .*model\.safetensors"):
+        read(tmp_path)
+    for name in ("pytorch_model.bin", "w.pth.tar", "W.PTH"):
+        torch.save({"w": torch.ones(2)}, tmp_path / name)
+        assert torch.equal(read(tmp_path / name)["w"], torch.ones(2))
     torch.save({"lr": 0.1}, tmp_path / "w.pt")
     with pytest.raises(UsageError, match="no plain set of weights"):
         read(tmp_path / "w.pt")

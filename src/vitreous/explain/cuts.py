@@ -90,27 +90,30 @@ def _windowed(layouts: list[Layout], stage: int, stride: int, width: int, side: 
         bold = _grid(side, window * stride, shift * stride)
         if shift:
             caption = "same tint: one rolled window, masked apart"
-            yield Panel(f"stage {stage}: shifted by {shift} cells", caption, thin, bold, _rolled(layout))
+            yield Panel(f"stage {stage}: shifted by {shift} cells", caption, thin, bold, _rolled(layout, side / stride))
         else:
             made = "tokens" if stage == 1 else "cells, merged two by two"
             caption = f"{cells} x {cells} {made}, {width} channels"
             yield Panel(f"stage {stage}: windows of {window} x {window} cells", caption, thin, bold)
 
 
-def _rolled(layout: Layout) -> list[tuple[Box, RGB]]:
+def _rolled(layout: Layout, across: float) -> list[tuple[Box, RGB]]:
     """The strips at opposite edges that the roll puts into one window, and the four corners.
 
     Where what fills the grid up takes the far strip's whole place, the near strip has that window to itself.
+
+    Args:
+        across: cells that the picture is wide; the last of the grid may reach over its edge.
     """
     cells, window, shift = layout.grid[0], layout.window[0], layout.shift[0]
     start = shift + (layout.counts[0] - 1) * window  # the first cell of the last window
-    first, last = shift / cells, min(start, cells) / cells
+    first, last = min(shift / across, 1.0), min(start / across, 1.0) if start < cells else 1.0
     strips = [(0.0, first)] + ([(last, 1.0)] if last < 1 else [])
-    across: list[tuple[Box, RGB]] = []
+    tints: list[tuple[Box, RGB]] = []
     for low, high in strips:
-        across += [((low, first, high, last), SIDES), ((first, low, last, high), ENDS)]
-        across += [((low, a, high, b), CORNERS) for a, b in strips]
-    return across
+        tints += [((low, first, high, last), SIDES), ((first, low, last, high), ENDS)]
+        tints += [((low, a, high, b), CORNERS) for a, b in strips]
+    return tints
 
 
 def _refuse_place(place: Path) -> None:

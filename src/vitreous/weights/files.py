@@ -14,32 +14,37 @@ from torch import Tensor
 
 from vitreous.errors import DamagedFile, UsageError
 
+SAVED_BY_TORCH = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+
 
 def read(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .pt or .pth file, on the CPU, under the names they have there.
+    """The tensors of a .safetensors file, or of one that torch saved, on the CPU, under the names they have there.
 
     Raises:
         UsageError: no such file, another kind of file, or nothing in it that is a set of weights.
         DamagedFile: the file is truncated or broken, or holds more than tensors and is not trusted.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give the file of weights in it, such as {path / 'model.safetensors'}.")
     if not path.is_file():
         raise UsageError(f"There is no file {path}; check the path of the weights.")
-    if path.suffix == ".safetensors":
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
         try:
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, ValueError, OSError) as error:
             raise DamagedFile(f"{path} is not a whole safetensors file ({error}); fetch it again.") from None
-    if path.suffix not in (".pt", ".pth"):
-        raise UsageError(f"{path} must end in .safetensors, .pt or .pth; convert it first.")
+    if suffix not in SAVED_BY_TORCH:
+        raise UsageError(f"{path} must end in .safetensors or {', '.join(SAVED_BY_TORCH)}; rename or convert it.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a strange protocol either loads or raises
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a broken or hostile file raises is anybody's guess
-        reason = (str(error) or type(error).__name__).partition("\n")[0]
+    except Exception:  # what a broken or hostile file raises is anybody's guess, and torch's advice is to trust it
         raise DamagedFile(
-            f"{path} is broken or holds more than tensors ({reason}); fetch it again or convert it to safetensors."
+            f"{path} is broken, or holds more than tensors, which are never executed here; "
+            "fetch it again, or save the model's state_dict() as safetensors."
         ) from None
     return _unwrap(content, path)
 
