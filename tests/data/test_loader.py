@@ -253,7 +253,8 @@ def test_workers_leave_torch_threads_as_they_were() -> None:
 
 def test_ctrl_c_ends_the_process() -> None:
     code = (
-        "import sys, time, numpy as np, torch\n"
+        "import signal, sys, time, numpy as np, torch\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs inherit its absence
         "from vitreous.data.loader import Loader\n"
         "from vitreous.types import Batch, Sample\n"
         "class Slow:\n"
