@@ -13,6 +13,7 @@ import torch
 from small_models import distinct, small
 from torch import Tensor, nn
 
+from vitreous.errors import UsageError
 from vitreous.models import CATALOGUE, create, names
 from vitreous.models.backbone import Backbone, TokenBackbone
 from vitreous.types import Features
@@ -209,6 +210,9 @@ def test_what_is_frozen_does_not_move(name: str) -> None:
     assert all(p.requires_grad for p in backbone.parameters())
     backbone.freeze()
     assert not any(p.requires_grad for p in backbone.parameters())
+    for depth in (-1, len(groups) + 1):
+        with pytest.raises(UsageError, match=f"has {len(groups)} depths"):
+            backbone.freeze(depth)
 
 
 def test_it_exports_with_a_free_batch_size(name: str) -> None:

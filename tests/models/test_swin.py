@@ -14,6 +14,7 @@ from vitreous.errors import UsageError
 from vitreous.explain.trace import trace
 from vitreous.layers import window
 from vitreous.layers.position import resample
+from vitreous.models import create
 from vitreous.models.describe import describe
 from vitreous.models.swin import Swin, SwinConfig
 
@@ -224,3 +225,10 @@ def test_merging_goes_with_the_block_after_it() -> None:
     assert groups[0][0] == "absolute_pos_embed" and all("patch_embed" in name for name in groups[0][1:])
     assert {"layers.1.downsample.reduction.weight", "layers.1.blocks.0.mlp.fc1.bias"} <= set(groups[3])
     assert groups[4][-2:] == ["norm.weight", "norm.bias"]
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_mlp_has_channels(ratio: float) -> None:
+    for name in ("swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"):
+        with pytest.raises(UsageError, match="MLP without channels"):
+            create(name, options={"mlp_ratio": ratio})

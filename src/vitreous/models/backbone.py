@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from vitreous.errors import UsageError
 from vitreous.layers.blocks import Blocks
 from vitreous.types import Features
 
@@ -82,8 +83,13 @@ class Backbone(nn.Module, ABC):
         """Hold the first ``depth`` of ``groups`` fixed (all of them by default): no gradients, no new statistics.
 
         ``freeze(0)`` sets everything free again.
+
+        Raises:
+            UsageError: there are fewer groups.
         """
         groups = self.groups()
+        if depth is not None and not 0 <= depth <= len(groups):
+            raise UsageError(f"This network has {len(groups)} depths to freeze, not {depth}; give 0 to {len(groups)}.")
         self._frozen = frozenset(name for group in groups[:depth] for name in group)
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name not in self._frozen)

@@ -48,6 +48,8 @@ class WindowedConfig:
         for width, heads in zip(self.dims, self.heads, strict=True):
             if width % heads:
                 raise UsageError(f"Width {width} is not a multiple of {heads} heads; choose others.")
+        if not 1 <= self.width * self.mlp_ratio < math.inf:
+            raise UsageError(f"mlp_ratio {self.mlp_ratio} gives an MLP without channels; use 1.0 to 4.0.")
 
     @property
     def dims(self) -> tuple[int, ...]:
