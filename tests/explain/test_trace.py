@@ -46,14 +46,11 @@ def test_swin_windows_are_the_subjects_out_and_back() -> None:
     """The mask's picture into windows, and the first block's windows back into their pictures."""
     found = trace("swin_tiny_patch4_window7_224", batch=3, timed=False)
     path = [step.output for step in found.steps if step.module.startswith("backbone.layers.0.blocks")]
-    wanted = [(192, 7, 7, 96), (3, 8, 8, 7, 7, 96), (3, 56, 56, 96)]
-    place = 0
-    for shape in wanted:
-        place = path.index(shape, place)
-    masked = [(1, 56, 56, 1), (1, 8, 7, 8, 7, 1), (64, 7, 7, 1)]
-    place = 0
-    for shape in masked:
-        place = path.index(shape, place)
+    out_and_back = [(192, 7, 7, 96), (3, 8, 8, 7, 7, 96), (3, 56, 56, 96)]
+    mask = [(1, 56, 56, 1), (1, 8, 7, 8, 7, 1), (64, 7, 7, 1)]
+    for wanted in (out_and_back, mask):
+        rest = iter(path)
+        assert all(shape in rest for shape in wanted), wanted  # one after another, in this order
 
 
 def test_alike_neighbours_are_one_stage() -> None:

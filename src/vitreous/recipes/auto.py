@@ -28,7 +28,6 @@ from vitreous.tasks.classify import ClassifyConfig
 from vitreous.training.config import TrainConfig
 from vitreous.training.optim import OptimConfig
 from vitreous.weights import ledger, pretrained
-from vitreous.weights.files import constants
 from vitreous.weights.pretrained import Published
 
 DEFAULT_BUDGET = "10m"
@@ -187,16 +186,8 @@ def _published(wishes: Wishes) -> Published | None:
 
 
 def _constants(file: Path, model: str, reasons: list[str]) -> dict[str, Any]:
-    """Mean and deviation that go with a file of weights, which only our own files say."""
-    known = {weights.normalisation for weights in ledger.LEDGER.get(model, ())}
-    said = constants(file)
-    if said is not None:
-        (mean, std), why = said, f"as {file.name} says"
-    elif len(known) == 1:
-        (mean, std), why = known.pop(), f"those of all published weights of {model}"
-    else:
-        (mean, std), why = ledger.IMAGENET, "ImageNet's, as the file does not say"
-        why += "; published weights differ in it, --pretrained TAG says which these are" if known else ""
+    """Mean and deviation that go with a file of weights."""
+    (mean, std), why = pretrained.stated(file, model)
     reasons.append(f"pixels of mean {mean} and deviation {std}: {why}; --set network.mean=... sets others")
     return {"mean": mean, "std": std}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from vitreous import config as configs
-from vitreous import models
 from vitreous.data.loader import Loader
 from vitreous.data.mix import Mixer
 from vitreous.data.prepare import DataConfig, Prepared
@@ -150,10 +149,7 @@ def load_weights(network: Network, place: str, classes: Sequence[str]) -> str:
     else:
         published = pretrained.parse(place)
         tensors = read(published.fetch()[1] if published else place)
-        own = network.head.state_dict()["fc.weight"].shape
-        _, theirs = foreign.translate(tensors, models.find(network.config.model).family)
-        head = theirs.get("head.fc.weight")
-        same = head is not None and head.shape == own
+        same = pretrained.classifier(tensors, network.config.model)[1] == network.config.classes
         loaded = foreign.load(network, tensors, keep_head=same)
     return f"weights: {pretrained.told(loaded, fresh=not same)}"
 

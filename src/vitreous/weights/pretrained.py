@@ -106,38 +106,38 @@ def own(name: str, file: str | Path, *, classes: int | None = None, **more: Any)
         VitreousError: as ``read``, ``foreign.load`` and ``fresh``.
     """
     tensors = read(file)
-    dialect, head = _head(tensors, name)
+    _, head = classifier(tensors, name)
     outputs = head if classes is None else classes
     if outputs is None:
         raise UsageError(f"{file} has no classifier; say how many classes a fresh one has: classes=N.")
-    network = fresh(name, classes=outputs, constants=_constants(Path(file), name, dialect), **more)
+    pair, why = stated(Path(file), name)
+    network = fresh(name, classes=outputs, constants=pair, **more)
     same = head == network.config.classes
     _log.info("%s: %s.", file, told(foreign.load(network, tensors, keep_head=same), fresh=not same))
+    _log.info("pixels of mean %s and deviation %s: %s.", *pair, why)
     return network
 
 
-def _head(tensors: Mapping[str, Tensor], name: str) -> tuple[str, int | None]:
+def classifier(tensors: Mapping[str, Tensor], name: str) -> tuple[str, int | None]:
     """(dialect, classes of the file's classifier if it has one)."""
     dialect, theirs = foreign.translate(tensors, models.find(name).family)
     head = theirs.get("head.fc.weight")
     return dialect, None if head is None or head.ndim != 2 else head.shape[0]
 
 
-def _constants(file: Path, name: str, dialect: str) -> Constants:
-    """What the file says, or its kind, or all published weights of the model; ImageNet's, aloud, where nothing does."""
+def stated(file: Path, name: str) -> tuple[Constants, str]:
+    """(mean and deviation that go with a file of weights of ``name``, why these).
+
+    Our own files say so; of others it is what all published weights of the model agree on, or else ImageNet's.
+    """
     said = constants(file)
     known = {weights.normalisation for weights in ledger.LEDGER.get(name, ())}
     if said is not None:
-        return said
-    if dialect.startswith("torchvision"):
-        return ledger.IMAGENET
+        return said, f"as {file.name} says"
     if len(known) == 1:
-        return known.pop()
-    mean, std = ledger.IMAGENET
-    _log.warning(
-        "%s does not say how its pictures were normalised; taken are mean %s and deviation %s.", file, mean, std
-    )
-    return ledger.IMAGENET
+        return known.pop(), f"those of all published weights of {name}"
+    differ = "; published weights differ in it, --pretrained TAG says which these are" if known else ""
+    return ledger.IMAGENET, f"ImageNet's, as the file does not say{differ}"
 
 
 def create(
@@ -172,7 +172,7 @@ def create(
     if weights.licence in ledger.RESTRICTED:
         _log.warning("%s: %s.", published.repository, published.terms)
     tensors = read(published.fetch()[1] if file is None else file)
-    dialect, head = _head(tensors, name)
+    dialect, head = classifier(tensors, name)
     if dialect.startswith(("torchvision", "Hugging Face")):
         raise UsageError(f"{file} holds {dialect} weights, not {published.repository}; leave out pretrained.")
     same = head == network.config.classes
