@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from vitreous.errors import BadData, UsageError
 from vitreous.network import IMAGENET_MEAN, IMAGENET_STD, NetworkConfig, build_network
-from vitreous.recipes.auto import Wishes, choose
+from vitreous.recipes import Wishes, choose
 from vitreous.weights import foreign
 
 
@@ -82,7 +82,6 @@ def test_batches_grow_with_the_data(folder, count: int, batch: int) -> None:
         ("swin_tiny_patch4_window7_224", 0.485, 0.229, "all published weights"),
         ("vit_base_patch16_224", 0.485, 0.229, "differ in it, --pretrained TAG"),  # augreg and DINO
         ("resnet20_cifar", 0.485, 0.229, "the file does not say"),
-        ("auto", 0.485, 0.229, "the file does not say"),
     ],
 )
 def test_weights_of_a_file_get_the_constants_of_their_model(
@@ -93,6 +92,12 @@ def test_weights_of_a_file_get_the_constants_of_their_model(
     run, reasons = choose(Wishes(data=str(folder(32, 32)), model=model, weights=str(file)))
     assert (run.network.mean[0], run.network.std[0]) == (mean, std)
     assert [why in r for r in reasons if r.startswith(f"pixels of mean ({mean}, ")] == [True]
+
+
+def test_no_model_is_chosen_for_the_weights_of_a_file(folder, tmp_path: Path) -> None:
+    (tmp_path / "resnet18.pth").touch()
+    with pytest.raises(UsageError, match=r"resnet18\.pth does not say which model .* --model"):
+        choose(Wishes(data=str(folder(32, 32)), weights=str(tmp_path / "resnet18.pth")))
 
 
 def test_a_file_of_ours_says_its_constants(folder, tmp_path: Path) -> None:
@@ -124,7 +129,7 @@ def test_places_are_kept_so_that_they_lead_there_from_elsewhere(folder, monkeypa
     place = folder(32, 32)
     monkeypatch.chdir(place.parent)
     (place.parent / "w.safetensors").touch()
-    run, _ = choose(Wishes(data="data", weights="w.safetensors"))
+    run, _ = choose(Wishes(data="data", model="resnet18", weights="w.safetensors"))
     assert run.data.source == str(place) and run.weights == str(place.parent / "w.safetensors")
     (place.parent / "digits").mkdir()
     assert choose(Wishes(data="digits"))[0].data.source == "digits"  # the embedded set, whatever lies here

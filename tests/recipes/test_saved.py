@@ -11,7 +11,7 @@ import pytest
 from vitreous import config
 from vitreous.errors import BadData, UsageError
 from vitreous.network import build_network
-from vitreous.recipes.auto import Wishes, choose
+from vitreous.recipes import Wishes, choose
 from vitreous.recipes.saved import adjust, repeat
 from vitreous.training.schedule import Plan
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vitreous.recipes.auto import Wishes, choose
+from vitreous.recipes.auto import choose
 from vitreous.recipes.saved import adjust, repeat
+from vitreous.recipes.wishes import Wishes
 
 __all__ = ["Wishes", "adjust", "choose", "repeat"]

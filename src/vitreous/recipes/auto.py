@@ -6,54 +6,31 @@ docs/recipes.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from vitreous import duration, models
-from vitreous.config import from_dict
 from vitreous.data.dataset import BUILTIN, Source, open_source
 from vitreous.data.image import decode
 from vitreous.data.mix import MixConfig
 from vitreous.data.prepare import DataConfig
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import AugmentConfig
-from vitreous.errors import BadData, UsageError
+from vitreous.errors import BadData
 from vitreous.network import NetworkConfig
+from vitreous.recipes import transfer
+from vitreous.recipes.wishes import Wishes
 from vitreous.run.plan import Run
-from vitreous.store.checkpoint import RunFolder
 from vitreous.tasks.classify import ClassifyConfig
 from vitreous.training.config import TrainConfig
 from vitreous.training.optim import OptimConfig
-from vitreous.weights import ledger, pretrained
-from vitreous.weights.pretrained import Published
 
 DEFAULT_BUDGET = "10m"
 MOST_EPOCHS = 300  # past this, a small data set is only learned by heart
-MOST_TUNED = 384  # pixels; larger pictures than these are not chosen without being asked for
 LOOKS = 64  # pictures that are opened to learn the usual size and shape
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What the user asked for; None where it is left to the data."""
-
-    data: str
-    model: str = "auto"
-    budget: str | None = None
-    epochs: float | None = None
-    size: int | None = None
-    batch: int | None = None
-    resize: Literal["crop", "letterbox", "squash"] | None = None
-    weights: str | None = None
-    pretrained: bool | str = False  # the model's default published weights, or those with this tag
-    seed: int = 0
-    workers: int = 1
-    allow_bad: float = 0.01
-    test: float = 0.15
-    tensorboard: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +53,11 @@ def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]
         UsageError: an unknown model, or wishes that contradict each other.
         BadData: there are no pictures, or none of those looked at can be read.
     """
-    _refuse(wishes)
+    wishes.refuse()
     source = source if source is not None else open_source(wishes.data)
     seen = glance(source)
     reasons: list[str] = []
-    wishes, begun = _begin(wishes, reasons)
+    wishes, begun = transfer.begin(wishes, reasons)
     size = wishes.size or _size(wishes, seen, reasons)
     model = _model(wishes, seen, size, reasons)
     data = DataConfig(
@@ -129,77 +106,6 @@ def glance(source: Source) -> Glance:
     return Glance(
         pictures=len(source), classes=len(source.classes), side=int(np.median(shorter)), elongated=float(elongated)
     )
-
-
-def _refuse(wishes: Wishes) -> None:
-    if wishes.model != "auto":
-        models.find(wishes.model)
-    for name, value, least in (("--size", wishes.size, 8), ("--batch", wishes.batch, 1)):
-        if value is not None and value < least:
-            raise UsageError(f"{name} must be at least {least}, not {value}.")
-    if wishes.epochs is not None and not 0 < wishes.epochs < float("inf"):
-        raise UsageError(f"--epochs must be more than 0, not {wishes.epochs}.")
-    if wishes.budget is not None:
-        duration.seconds(wishes.budget)
-
-
-def _begin(wishes: Wishes, reasons: list[str]) -> tuple[Wishes, dict[str, Any]]:
-    """What the weights to begin with decide: model and size where they were left open, and the network's constants."""
-    published = _published(wishes)
-    if published is not None:
-        changes: dict[str, Any] = {"model": published.model, "size": wishes.size or _tuned_size(published, reasons)}
-        if wishes.weights is None or pretrained.parse(wishes.weights):
-            published, _ = published.fetch()
-            changes["weights"] = published.place
-        reasons.append(f"weights {published.repository}: licence {published.terms}")
-        return replace(wishes, **changes), {"mean": published.weights.mean, "std": published.weights.std}
-    if wishes.weights is None:
-        return wishes, {}
-    if not (Path(wishes.weights) / "card.json").exists():
-        return wishes, _constants(Path(wishes.weights), wishes.model, reasons)
-    card = RunFolder.open(wishes.weights).load_card()
-    theirs = from_dict(NetworkConfig, card["network"]["config"])
-    reasons.append(f"model {theirs.model} at {theirs.size} px: that of {wishes.weights}")
-    model = theirs.model if wishes.model == "auto" else wishes.model
-    return replace(wishes, model=model, size=wishes.size or theirs.size), {
-        "mean": theirs.mean,
-        "std": theirs.std,
-        "options": theirs.options if model == theirs.model else {},
-    }
-
-
-def _published(wishes: Wishes) -> Published | None:
-    """The published weights that were asked for, with --pretrained or as a place of their own."""
-    named = pretrained.parse(wishes.weights) if wishes.weights else None
-    if named is not None:
-        if wishes.pretrained or wishes.model not in ("auto", named.model):
-            raise UsageError(f"{wishes.weights} says model and weights already; leave out --model and --pretrained.")
-        return named
-    if not wishes.pretrained:
-        return None
-    if wishes.model == "auto":
-        raise UsageError("--pretrained needs --model NAME; `vitreous models` lists those with published weights.")
-    if wishes.weights is not None and Path(wishes.weights).is_dir():
-        raise UsageError("--pretrained goes with no weights or with the file of them, not with those of another run.")
-    tag = wishes.pretrained if isinstance(wishes.pretrained, str) else None
-    return Published(wishes.model, ledger.find(wishes.model, tag))
-
-
-def _constants(file: Path, model: str, reasons: list[str]) -> dict[str, Any]:
-    """Mean and deviation that go with a file of weights."""
-    (mean, std), why = pretrained.stated(file, model)
-    reasons.append(f"pixels of mean {mean} and deviation {std}: {why}; --set network.mean=... sets others")
-    return {"mean": mean, "std": std}
-
-
-def _tuned_size(published: Published, reasons: list[str]) -> int:
-    """The size the weights know, unless training at it is out of reach."""
-    size = published.weights.size if published.weights.size <= MOST_TUNED else 224
-    known = f"these weights were trained at {published.weights.size} px"
-    reasons.append(
-        f"size {size}: {known}{'' if size == published.weights.size else ', which few machines can train at'}"
-    )
-    return size
 
 
 def _size(wishes: Wishes, seen: Glance, reasons: list[str]) -> int:
@@ -256,7 +162,7 @@ def _train(wishes: Wishes, seen: Glance, model: str, reasons: list[str]) -> Trai
     if budget is None and wishes.epochs is None:
         budget = DEFAULT_BUDGET
         reasons.append(f"budget {budget}: the default; --budget 1h or --epochs 50 set another")
-    optim = OptimConfig(name="adamw", lr=1e-4, layer_decay=0.75) if wishes.weights else OptimConfig(name="muon")
+    optim = transfer.optim() if wishes.weights else OptimConfig(name="muon")
     return TrainConfig(
         epochs=wishes.epochs,
         budget_seconds=None if budget is None else duration.seconds(budget),

@@ -1,0 +1,87 @@
+"""A run that begins with weights that others trained: which, and what they decide about the rest of the run.
+
+Knows nothing of how a run is executed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vitreous.config import from_dict
+from vitreous.errors import UsageError
+from vitreous.network import NetworkConfig
+from vitreous.recipes.wishes import Wishes
+from vitreous.store.checkpoint import RunFolder
+from vitreous.training.optim import OptimConfig
+from vitreous.weights import ledger, pretrained
+from vitreous.weights.pretrained import Published
+
+MOST_TUNED = 384  # pixels; larger pictures than these are not chosen without being asked for
+
+
+def begin(wishes: Wishes, reasons: list[str]) -> tuple[Wishes, dict[str, Any]]:
+    """What the weights to begin with decide: model and size where they were left open, and the network's constants."""
+    published = _published(wishes)
+    if published is not None:
+        changes: dict[str, Any] = {"model": published.model, "size": wishes.size or _tuned_size(published, reasons)}
+        if wishes.weights is None or pretrained.parse(wishes.weights):
+            published, _ = published.fetch()
+            changes["weights"] = published.place
+        reasons.append(f"weights {published.repository}: licence {published.terms}")
+        return replace(wishes, **changes), {"mean": published.weights.mean, "std": published.weights.std}
+    if wishes.weights is None:
+        return wishes, {}
+    if not (Path(wishes.weights) / "card.json").exists():
+        if wishes.model == "auto" and Path(wishes.weights).is_file():
+            raise UsageError(f"{wishes.weights} does not say which model its weights are of; name it with --model.")
+        return wishes, _constants(Path(wishes.weights), wishes.model, reasons)
+    card = RunFolder.open(wishes.weights).load_card()
+    theirs = from_dict(NetworkConfig, card["network"]["config"])
+    reasons.append(f"model {theirs.model} at {theirs.size} px: that of {wishes.weights}")
+    model = theirs.model if wishes.model == "auto" else wishes.model
+    return replace(wishes, model=model, size=wishes.size or theirs.size), {
+        "mean": theirs.mean,
+        "std": theirs.std,
+        "options": theirs.options if model == theirs.model else {},
+    }
+
+
+def _published(wishes: Wishes) -> Published | None:
+    """The published weights that were asked for, with --pretrained or as a place of their own."""
+    named = pretrained.parse(wishes.weights) if wishes.weights else None
+    if named is not None:
+        if wishes.pretrained or wishes.model not in ("auto", named.model):
+            raise UsageError(f"{wishes.weights} says model and weights already; leave out --model and --pretrained.")
+        return named
+    if not wishes.pretrained:
+        return None
+    if wishes.model == "auto":
+        raise UsageError("--pretrained needs --model NAME; `vitreous models` lists those with published weights.")
+    if wishes.weights is not None and Path(wishes.weights).is_dir():
+        raise UsageError("--pretrained goes with no weights or with the file of them, not with those of another run.")
+    tag = wishes.pretrained if isinstance(wishes.pretrained, str) else None
+    return Published(wishes.model, ledger.find(wishes.model, tag))
+
+
+def _constants(file: Path, model: str, reasons: list[str]) -> dict[str, Any]:
+    """Mean and deviation that go with a file of weights."""
+    (mean, std), why = pretrained.stated(file, model)
+    reasons.append(f"pixels of mean {mean} and deviation {std}: {why}; --set network.mean=... sets others")
+    return {"mean": mean, "std": std}
+
+
+def _tuned_size(published: Published, reasons: list[str]) -> int:
+    """The size the weights know, unless training at it is out of reach."""
+    size = published.weights.size if published.weights.size <= MOST_TUNED else 224
+    known = f"these weights were trained at {published.weights.size} px"
+    reasons.append(
+        f"size {size}: {known}{'' if size == published.weights.size else ', which few machines can train at'}"
+    )
+    return size
+
+
+def optim() -> OptimConfig:
+    """How weights that know something already are trained on."""
+    return OptimConfig(name="adamw", lr=1e-4, layer_decay=0.75)
