@@ -16,6 +16,10 @@ def cct(row: Row) -> tuple[int, Options]:
     return 4 * (kernel - 3 or 2) ** convolutions, {"depth": 2, "width": 8 * row.options["heads"]}
 
 
+def hybrid(row: Row) -> tuple[int, Options]:
+    return 32 * 2 ** row.options.get("halvings", 0), {"widths": (8, 12, 16), "depths": (1, 1, 1), "head_dim": 8}
+
+
 def resnet(row: Row) -> tuple[int, Options]:
     widths = row.options.get("widths", (64, 128, 256, 512))
     return 64 if row.options.get("stem") != "cifar" else 16, {
@@ -68,6 +72,7 @@ SMALL = {
     "cct": cct,
     "swin": swin,
     "swinv2": swin,
+    "hybrid": hybrid,
     "resnet": resnet,
     "mobilenet": mobilenet,
     "efficientnet": efficientnet,

@@ -25,6 +25,7 @@ FAMILIES = {
     "cct": ("vitreous.models.cct", "CCT", "CCTConfig"),
     "swin": ("vitreous.models.swin", "Swin", "SwinConfig"),
     "swinv2": ("vitreous.models.swinv2", "SwinV2", "SwinV2Config"),
+    "hybrid": ("vitreous.models.hybrid", "Hybrid", "HybridConfig"),
     "resnet": ("vitreous.models.resnet", "ResNet", "ResNetConfig"),
     "efficientvit": ("vitreous.models.efficientvit", "EfficientViT", "EfficientViTConfig"),
     "efficientvit_ms": ("vitreous.models.efficientvit_ms", "EfficientViTMS", "EfficientViTMSConfig"),
@@ -129,6 +130,11 @@ CATALOGUE: dict[str, Row] = {
     "vit_nano_patch8_64": Row("vit", 64, {**_NANO, "patch": 8}),
     "vit_nano_patch8_96": Row("vit", 96, {**_NANO, "patch": 8}),
     "vit_nano_patch16_224": Row("vit", 224, {**_NANO, "patch": 16}),
+    # ours, for small sets: convolutions first, attention among the last few cells
+    "hybrid_tiny_32": Row("hybrid", 32, {}),
+    "hybrid_tiny_64": Row("hybrid", 64, {"halvings": 1}),
+    "hybrid_tiny_96": Row("hybrid", 96, {"halvings": 1}),
+    "hybrid_tiny_224": Row("hybrid", 224, {"halvings": 2}),
     # Hassani et al. 2021; names of the authors' release
     "cct_2_3x2_32": Row("cct", 32, {**_CCT2, "convolutions": 2}),
     "cct_4_3x2_32": Row("cct", 32, {**_CCT4, "convolutions": 2}),

@@ -19,6 +19,7 @@ from vitreous.layers.blocks import Blocks
 from vitreous.layers.conv import ConvNorm
 from vitreous.layers.norm import DropPath, depth_rates
 from vitreous.layers.pool import pool_map
+from vitreous.layers.residual import Basic, projection
 from vitreous.models.backbone import Backbone
 from vitreous.types import Features
 
@@ -39,29 +40,6 @@ class ResNetConfig:
     def __post_init__(self) -> None:
         if not self.depths or len(self.depths) != len(self.widths) or min(*self.depths, *self.widths) < 1:
             raise UsageError("A ResNet needs as many depths as widths, all of them at least 1.")
-
-
-class Basic(nn.Module):
-    """Two 3x3 convolutions (the paper's figure 5, left)."""
-
-    expansion = 1
-
-    def __init__(self, inputs: int, width: int, stride: int, shortcut: nn.Module | None, drop_path: float) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm(inputs, width, 3, stride, activation=nn.ReLU(inplace=True))
-        self.conv2 = ConvNorm(width, width, 3)
-        self.downsample = shortcut
-        self.drop_path = DropPath(drop_path)
-
-    @property
-    def last(self) -> ConvNorm:
-        """What closes the branch."""
-        return self.conv2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, c, h, w) -> (b, width, h / stride, w / stride)"""
-        y = self.drop_path(self.conv2(self.conv1(x)))
-        return F.relu_(y.add_(x if self.downsample is None else self.downsample(x)))
 
 
 class Bottleneck(nn.Module):
@@ -164,8 +142,6 @@ class ResNet(Backbone):
 
 def _shortcut(kind: str, inputs: int, outputs: int, stride: int) -> nn.Module | None:
     """What carries x past a block; None where it needs no change."""
-    if stride == 1 and inputs == outputs:
-        return None
-    if kind == "pad":
+    if kind == "pad" and (stride > 1 or inputs != outputs):
         return PadShortcut(outputs - inputs, stride)
-    return ConvNorm(inputs, outputs, 1, stride)
+    return projection(inputs, outputs, stride)
