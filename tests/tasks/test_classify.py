@@ -58,9 +58,13 @@ class Table(torch.nn.Module):
     def __init__(self, k: int = 3) -> None:
         super().__init__()
         self.logits = torch.nn.Parameter(torch.zeros(k, k))
+        self.head = torch.nn.Identity()
+
+    def features(self, image: torch.Tensor) -> torch.Tensor:
+        return self.logits[image[:, 0, 0, 0].long()]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.logits[image[:, 0, 0, 0].long()]
+        return self.head(self.features(image))
 
 
 def tabled(counts: tuple[int, ...], **options: object) -> tuple[ClassifyTask, Batch]:

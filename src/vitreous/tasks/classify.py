@@ -17,7 +17,7 @@ from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import Augment, AugmentConfig, Evaluate, Transform
 from vitreous.errors import UsageError
 from vitreous.network import Network
-from vitreous.tasks.task import Gather, Loss, Task
+from vitreous.tasks.task import Gather, Guide, Loss, Task
 from vitreous.types import Batch
 
 
@@ -56,13 +56,22 @@ class ClassifyTask(Task):
         config: loss and augmentation.
         preprocess: the declared preprocessing; its size is what the network sees.
         counts: training pictures of each class, needed for ``config.class_weights``.
+        guide: adds to the loss.
     """
 
     weight: Tensor | None
 
-    def __init__(self, network: Network, config: ClassifyConfig, preprocess: Preprocess, counts: Sequence[int]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        config: ClassifyConfig,
+        preprocess: Preprocess,
+        counts: Sequence[int],
+        guide: Guide | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.guide = guide
         self.config = config
         self.preprocess = preprocess
         self.register_buffer("weight", inverse_frequency(counts) if config.class_weights else None, persistent=False)
@@ -71,7 +80,8 @@ class ClassifyTask(Task):
         return Augment(self.config.augment, self.preprocess) if train else Evaluate(self.preprocess)
 
     def loss(self, batch: Batch) -> Loss:
-        logits = self.network(batch.image).float()  # (b, k)
+        features = self.network.features(batch.image)
+        logits = self.network.head(features).float()  # (b, k)
         target = batch.label if batch.target is None else batch.target
         smoothing = self.config.label_smoothing
         if self.weight is None:
@@ -81,7 +91,12 @@ class ClassifyTask(Task):
             # its mean divides by their sum, so parts of a batch do not add up to it
             each = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")  # (b,)
             total = (each * (self.weight[target] if target.ndim == 1 else (target * self.weight).sum(1))).mean()
-        return Loss(total, {"cross_entropy": total.detach()})
+        loss = Loss(total, {"cross_entropy": total.detach()})
+        return loss if self.guide is None else self.guide(loss, logits, features, batch)
+
+    def after_step(self, step: int) -> None:
+        if self.guide is not None:
+            self.guide.after_step(step)
 
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
         """Accuracy, mean accuracy over classes, cross-entropy and score over the pictures of all processes."""

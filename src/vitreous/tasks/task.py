@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vitreous.data.transforms import Transform
 from vitreous.network import Network
-from vitreous.types import Batch
+from vitreous.types import Batch, Features
 
 Gather = Callable[[Tensor], Tensor]
 """Joins a tensor over all processes along its first axis; lengths may differ."""
@@ -24,6 +24,20 @@ class Loss(NamedTuple):
 
     total: Tensor
     parts: dict[str, Tensor]
+
+
+class Guide(nn.Module, ABC):
+    """What draws a network somewhere beside its task's own loss, such as a teacher.
+
+    Its parameters are trained with the network, saved with the state of a run, and thrown away with the task.
+    """
+
+    @abstractmethod
+    def forward(self, loss: Loss, logits: Tensor, features: Features, batch: Batch) -> Loss:
+        """The task's own ``loss`` of ``batch``, answered with ``logits`` from ``features``, and what comes on top."""
+
+    def after_step(self, step: int) -> None:
+        """As ``Task.after_step``."""
 
 
 class Task(nn.Module, ABC):
