@@ -82,8 +82,10 @@ def test_evaluations_come_once_an_epoch_but_not_too_often():
     assert plan_steps(1000, 30, None).evaluate_every == 50
     assert plan_steps(10, 30, None).evaluate_every == 10
     assert plan_steps(100, 30, 7).evaluate_every == 7
+    none = plan_steps(0, 30, None)
+    assert (none.end, none.is_milestone(0), none.progress(0)) == (0, True, 1.0)
     with pytest.raises(UsageError):
-        Plan(steps=0, evaluate_every=1)
+        Plan(steps=-1, evaluate_every=1)
 
 
 @pytest.fixture

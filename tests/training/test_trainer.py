@@ -245,6 +245,51 @@ def test_evaluations_and_patience(make, tmp_path):
     assert fitted.steps == seen[-1] < 100  # weights stand still, so running statistics settle and no score is better
 
 
+def test_the_beginning_is_evaluated_and_kept_if_nothing_is_better(make, program, outcome, tmp_path):
+    class Spoiled(program.Sorting):
+        def evaluate(self, batches, gather):
+            return {**super().evaluate(batches, gather), "score": next(self.scores)}
+
+    def spoiled():
+        task = Spoiled(program.Network())
+        task.scores = iter([0.5, 0.1, 0.2, 0.5])  # as good again is no better
+        return make("spoiled", task=task, evaluate_first=True, optim={"ema": 0.9})
+
+    trainer = spoiled()
+    before = {name: t.clone() for name, t in trainer.task.network.state_dict().items()}
+    fitted = trainer.fit()
+    assert [r["step"] for r in rows(tmp_path / "spoiled") if "val" in r] == [0, 8, 16, 24]
+    assert (fitted.step, fitted.score, fitted.steps) == (0, 0.5, 24)
+    assert all(torch.equal(before[name], tensor) for name, tensor in fitted.weights.items())
+    assert len(fitted.notices) == 1 and "nothing of them was trained" in fitted.notices[0]
+
+
+def test_an_evaluation_first_disturbs_nothing_and_survives_being_stopped(make, program, outcome, tmp_path):
+    make("without").fit()
+    make("whole", evaluate_first=True).fit()
+    assert outcome(tmp_path / "whole")["state"] == outcome(tmp_path / "without")["state"]
+    for step in (None, 3, 10):  # None: during the first evaluation
+        trainer = make("parts", evaluate_first=True)
+        batches = trainer.val.evaluate
+        if step is None:
+            trainer.val.evaluate = lambda b=batches: (os.kill(os.getpid(), signal.SIGTERM), (yield from b()))[1]
+        else:
+            send_at(trainer.train, step, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            trainer.fit(resume=True)
+    make("parts", evaluate_first=True).fit(resume=True)
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+
+
+def test_no_steps_only_measure(make, tmp_path):
+    trainer = make(steps=0, evaluate_first=True, evaluate_every=None)
+    before = {name: t.clone() for name, t in trainer.task.network.state_dict().items()}
+    fitted = trainer.fit()
+    assert (fitted.step, fitted.steps, fitted.notices) == (0, 0, ()) and fitted.score is not None
+    assert all(torch.equal(before[name], tensor) for name, tensor in fitted.weights.items())
+    assert make(steps=0, evaluate_first=True, evaluate_every=None).fit(resume=True).score == fitted.score
+
+
 def test_epochs_become_steps(make):
     trainer = make(steps=None, epochs=2.5, evaluate_every=None)
     fitted = trainer.fit()

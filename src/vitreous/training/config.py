@@ -35,7 +35,7 @@ class TrainConfig:
     """How long and how a task is trained. Give exactly one of steps, epochs and budget_seconds.
 
     Attributes:
-        steps: optimiser steps.
+        steps: optimiser steps; 0, which needs ``evaluate_first``, measures the weights as they are.
         epochs: passes over the training pictures.
         budget_seconds: wall-clock time from the start of the run to its last evaluation.
         plan: of a finished run, which is thereby repeated; goes before the three above.
@@ -44,6 +44,7 @@ class TrainConfig:
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto" takes bf16 where the hardware is fast at it.
         evaluate_every: steps between evaluations; default once an epoch, but about 20 times a run.
+        evaluate_first: also evaluate before the first step, so that what is kept is never worse than the beginning.
         patience: evaluations without a better score before the run ends early; None never.
     """
 
@@ -57,6 +58,7 @@ class TrainConfig:
     device: str = "auto"
     precision: Precision = "auto"
     evaluate_every: int | None = None
+    evaluate_first: bool = False
     patience: int | None = None
     save: SaveConfig = field(default_factory=SaveConfig)
 
@@ -66,6 +68,8 @@ class TrainConfig:
         if len(given) > 1 or not (given or self.plan):
             raise UsageError("Give exactly one of train.steps, train.epochs and train.budget_seconds.")
         wholes = {n: getattr(self, n) for n in ("batch", "accumulate", "evaluate_every", "patience")}
+        if self.steps == 0 and self.evaluate_first:
+            lengths["steps"] = None
         for name, value in {**lengths, **wholes}.items():
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"train.{name} must be positive, not {value}.")

@@ -156,9 +156,14 @@ class Log:
         values = row.get("val", {})
         shown = [f"{name} {value:.4f}" for name, value in values.items() if name != "score"][:2]
         self._score = f" · {shown[0]}" if shown else ""
-        left = seconds / max(row["step"], 1) * (end - row["step"])
-        line = [f"step {row['step']}/{end}", f"loss {self._loss:.4f}", *shown, f"{self.speed:,.0f} images/s"]
-        line.append(f"{duration.show(left)} left" if row["step"] < end else f"{duration.show(seconds)} in all")
+        step, learned = row["step"], [f"loss {self._loss:.4f}"] if row["step"] else []
+        line = [f"step {step}/{end}", *learned, *shown]
+        if step:
+            line.append(f"{self.speed:,.0f} images/s")
+        if step == end:
+            line.append(f"{duration.show(seconds)} in all")
+        elif step:
+            line.append(f"{duration.show(seconds / step * (end - step))} left")
         if self._bar is None:
             self._console.print(" · ".join(line), markup=False)
         self._time(row["step"], seconds)

@@ -27,8 +27,8 @@ class Plan:
     revisions: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.evaluate_every < 1:
-            raise UsageError("A plan needs at least 1 step, and evaluations at least 1 step apart.")
+        if self.steps < 0 or self.evaluate_every < 1:
+            raise UsageError("A plan has no fewer than 0 steps, and evaluations at least 1 step apart.")
 
     @property
     def end(self) -> int:
@@ -41,6 +41,8 @@ class Plan:
 
     def progress(self, step: float) -> float:
         """Share of the run that lies before ``step``, in [0, 1]."""
+        if self.end == 0:
+            return 1.0
         starts = [start for start, _ in self.revisions]
         done, begin, end = 0.0, 0, self.steps
         for start, new_end in self.revisions[: bisect_right(starts, step)]:
@@ -60,7 +62,7 @@ class Plan:
 def plan_steps(steps: int, steps_per_epoch: int, evaluate_every: int | None) -> Plan:
     """A plan of a known number of steps."""
     every = evaluate_every or max(steps_per_epoch, math.ceil(steps / EVALUATIONS))
-    return Plan(steps=steps, evaluate_every=min(every, steps))
+    return Plan(steps=steps, evaluate_every=max(1, min(every, steps)))
 
 
 def warmup_cosine(progress: float, warmup: float, last: float) -> float:

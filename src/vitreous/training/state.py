@@ -23,7 +23,7 @@ class Counters:
     """Where a run stands."""
 
     step: int = 0  # steps done, skipped ones among them
-    evaluated: int = 0  # the step of the last milestone
+    evaluated: int = -1  # the step of the last milestone
     milestone: int = 0  # the last milestone whose weights can be gone back to
     best: float | None = None
     best_step: int = 0

@@ -133,7 +133,8 @@ class Trainer:
     def _loop(self) -> None:
         counters = self._state.counters
         while True:
-            if self._plan.is_milestone(counters.step) and counters.evaluated < counters.step:
+            due = self._plan.is_milestone(counters.step) or (self.config.evaluate_first and counters.step == 0)
+            if due and counters.evaluated < counters.step:
                 self._milestone()
             if counters.step >= self._plan.end or self._is_stale():
                 return
@@ -350,6 +351,11 @@ class Trainer:
     def _result(self) -> Fitted:
         counters = self._state.counters
         best = counters.best is not None and counters.best_step != counters.step
+        if best and counters.best_step == 0:
+            self.log.notice(
+                f"No step made the weights better on validation than they were at the beginning (score "
+                f"{counters.best:.4f}), so those are what is kept: nothing of them was trained."
+            )
         tensors = self.folder.load(counters.best_step).tensors if best else self._state.tensors()
         return Fitted(
             weights=shipped(tensors),
