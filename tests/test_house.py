@@ -35,12 +35,12 @@ MAY_IMPORT = {
     "tasks": {"data", "layers", "models", "heads", "network", "types", "config", "errors"},
     "training": {"tasks", "data", "store", "config", "duration", "errors", "types"},
     "analyse": {"types", "errors"},
-    "predictor": {"network", "store", "data", "results", "config", "errors"},
+    "predictor": {"network", "store", "data", "results", "config", "errors", "analyse"},
     "explain": {"network", "models", "layers", "data", "results", "store", "types", "config", "errors"},
     "reports": {"analyse", "results", "store", "config", "errors", "types", "data", "duration"},
     "run": {
         "data", "models", "heads", "network", "tasks", "training", "store", "config", "errors", "types", "analyse",
-        "results", "predictor", "reports", "weights",
+        "results", "predictor", "reports", "weights", "layers",
     },
     "recipes": {
         "run", "config", "models", "tasks", "data", "training", "network", "weights", "errors", "duration", "store",

@@ -25,7 +25,7 @@ from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import UsageError
 from vitreous.predictor import Predictor
 from vitreous.reports.page import write_report
-from vitreous.run import outcome
+from vitreous.run import outcome, trust
 from vitreous.run.plan import Run, build, read_json, read_run, to_json
 from vitreous.run.review import thumbnails
 from vitreous.store.checkpoint import RUN, RunFolder
@@ -170,12 +170,13 @@ def _finish(run: Run, folder: RunFolder, prepared: Prepared, trainer: Trainer, f
     network, device = trainer.task.network, trainer.device
     network.load_state_dict(fitted.weights)
     found = outcome.measure(network, prepared)
+    trusted = trust.examine(network, prepared, found)
     images = fitted.steps * run.train.batch / max(fitted.seconds, 1e-9)
     cost = outcome.cost(network, seconds=fitted.seconds, images_per_second=images, peak=peak_memory(device))
     finished = replace(run, train=replace(run.train, plan=fitted.plan))
-    card = outcome.card(network, prepared, found, cost, _facts(finished, folder, trainer, fitted))
+    card = outcome.card(network, prepared, found, cost, _facts(finished, folder, trainer, fitted) | trusted.facts)
     folder.write(RUN, to_json(configs.to_dict(finished)))
-    folder.publish(network.state_dict(), card, outcome.outputs(found, prepared))
+    folder.publish(network.state_dict(), card, outcome.outputs(found, prepared) | trusted.files)
     write_report(folder.path, thumbnail=thumbnails(prepared.source))
     folder.seal()
 
@@ -186,7 +187,7 @@ def _facts(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) -> dic
     return {
         "command": f"vitreous train {shlex.quote(str(folder.path / RUN))}" if _can_be_opened(run) else "",
         "seed": run.seed,
-        "initialisation": "scratch" if run.weights is None else f"weights of {_origin(run.weights)}",
+        "initialisation": _scratch(run) if run.weights is None else f"weights of {_origin(run.weights)}",
         "train": {**configs.to_dict(run.train), "steps": fitted.steps, "epochs": round(epochs, 2)},
         "augmentation": configs.to_dict(run.task),
         "selection": {"step": fitted.step, "metric": "accuracy on validation less 1e-5 loss", "value": fitted.score},
@@ -201,6 +202,10 @@ def _facts(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) -> dic
 def _can_be_opened(run: Run) -> bool:
     """Whether the data has a name; pictures that were handed over in memory have none."""
     return run.data.source in BUILTIN or Path(run.data.source).exists()
+
+
+def _scratch(run: Run) -> str:
+    return "scratch" if run.init == "default" else f"scratch, {run.init}"
 
 
 def _origin(weights: str) -> str:
