@@ -281,3 +281,36 @@ def test_pets(shared, ready):
         prepared.source.name(int(np.flatnonzero(prepared.split == LEFT_OUT)[0]))
         == "train/Abyssinian/Abyssinian_151.jpg"
     )
+
+
+def test_a_fraction_is_nested_stratified_and_leaves_validation_and_test_alone(album, ready):
+    pictures = {f"{'dog' if i % 4 == 0 else 'cat'}/{i}.png": i for i in range(160)} | {"cat/copy.png": 6}
+    root = album(pictures)
+    whole = ready(root)
+    train, earlier = set(whole.indices("train").tolist()), set[int]()
+    for fraction in (0.1, 0.3, 0.7, 1.0):
+        part = ready(root, fraction=fraction)
+        for side in ("val", "test"):
+            assert part.indices(side).tolist() == whole.indices(side).tolist()
+        kept = set(part.indices("train").tolist())
+        assert earlier <= kept <= train
+        for got, all_of in zip(part.class_counts["train"], whole.class_counts["train"], strict=True):
+            assert abs(got - fraction * all_of) <= 1.5, "of every class the same share, copies counted as one"
+        copies = {i for i in train if whole.groups[i] == whole.groups[whole.source._names.index("cat/copy.png")]}
+        assert not copies or len(copies & kept) in (0, len(copies))
+        assert mentioned(part, "training pictures", "data.fraction") is (fraction < 1)
+        earlier = kept
+    assert earlier == train
+
+
+def test_a_fraction_keeps_a_picture_of_every_class_and_does_not_hang_on_names(album, ready):
+    first = ready(album(two_classes(60), "a"), fraction=0.001)
+    assert first.class_counts["train"] == [1, 1]
+    renamed = {f"{p.split('/')[0]}/x{p.split('/')[1]}": s for p, s in two_classes(60).items()}
+    assert ready(album(renamed, "b"), fraction=0.001).digests == first.digests
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, NAN])
+def test_a_fraction_that_is_no_share_is_refused(fraction):
+    with pytest.raises(UsageError, match="above 0 and at most 1"):
+        DataConfig(source="digits", fraction=fraction)

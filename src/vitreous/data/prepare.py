@@ -31,8 +31,9 @@ from vitreous.data.remarks import (
     refuse_unlabelled,
     scene_notices,
     split_notices,
+    thin_notices,
 )
-from vitreous.data.split import LEFT_OUT, SIDES, split
+from vitreous.data.split import LEFT_OUT, SIDES, split, thinned
 from vitreous.data.survey import Progress, Survey, survey
 from vitreous.errors import UsageError
 from vitreous.types import UNLABELLED
@@ -57,6 +58,7 @@ class DataConfig:
         cache_dir: where decoded pixels are kept; $VITREOUS_CACHE, or ~/.cache/vitreous, when None.
         cache_gib: bound on them.
         split_salt: another text draws another split of the same data.
+        fraction: share of each class's training pictures that is used; a smaller one is part of a larger one.
     """
 
     source: str
@@ -68,12 +70,15 @@ class DataConfig:
     cache_dir: str | None = None
     cache_gib: float = 8.0
     split_salt: str = ""
+    fraction: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.allow_bad <= 1:
             raise UsageError(f"allow_bad = {self.allow_bad} must be a share from 0 to 1.")
         if not 0 <= self.cache_gib < 2**30:
             raise UsageError(f"cache_gib = {self.cache_gib} must be a number of GiB, not negative; 0 keeps nothing.")
+        if not 0 < self.fraction <= 1:
+            raise UsageError(f"data.fraction = {self.fraction} must be a share above 0 and at most 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,14 +212,15 @@ def prepare(
     source, unused = _without_unused(source, usable) if labelled else (source, ())
     labels = source.labels if labelled else np.zeros(len(source), dtype=np.int64)
     divided = _divide(config, source, seen, labels, usable)
+    sides = thinned(divided.sides, labels, seen.digests, divided.groups, config.fraction)
     if labelled:
-        refuse_sides(source, divided.sides, val=config.val)
+        refuse_sides(source, sides, val=config.val)
     return Prepared(
         config=config,
         source=source,
         survey=seen,
         cache=cache,
-        split=divided.sides,
+        split=sides,
         groups=divided.groups,
         unused=unused,
         found=(*source.notices, *cache.notices, *notices(source, seen, usable, unused)),
@@ -222,7 +228,8 @@ def prepare(
             *split_notices(source.split, divided.sides, usable),
             *likeness_notices(source, divided.alike),
             *(scene_notices(source, divided.scenes) if labelled else ()),
-            *(class_notices(source, divided.sides) if labelled else ()),
+            *thin_notices(divided.sides, sides),
+            *(class_notices(source, sides) if labelled else ()),
         ),
     )
 

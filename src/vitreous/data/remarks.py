@@ -147,6 +147,13 @@ def split_notices(given: NDArray[np.int8] | None, sides: NDArray[np.int8], usabl
             yield f"The data has no {SIDES[side]} part; {counted(drawn)} for it came from train, as {use}."
 
 
+def thin_notices(sides: NDArray[np.int8], used: NDArray[np.int8]) -> Iterator[str]:
+    """How many training pictures a fraction of them is."""
+    there, kept = int((sides == TRAIN).sum()), int((used == TRAIN).sum())
+    if kept < there:
+        yield f"Of {there:,} training pictures {kept:,} are used, as data.fraction says."
+
+
 def _names(classes: Sequence[str], indices: NDArray[np.int64]) -> str:
     shown = ", ".join(printable(classes[int(i)]) for i in indices[:3])
     return f"{len(indices)} classes ({shown}, ...)" if len(indices) > 3 else f"class {shown}"

@@ -84,6 +84,34 @@ def split(
     return side
 
 
+def thinned(
+    side: NDArray[np.int8],
+    labels: NDArray[np.int64],
+    digests: Sequence[str],
+    groups: NDArray[np.int64],
+    fraction: float,
+) -> NDArray[np.int8]:
+    """``side`` with only ``fraction`` of the training pictures of every class, at least one, the others left out.
+
+    Groups of duplicates stay or go as one, counted as one, by a draw that hangs on their contents: the training
+    pictures of a smaller fraction are among those of a larger one.
+    """
+    if fraction >= 1:
+        return side
+    train = np.flatnonzero(side == TRAIN)
+    spoken = [digests[int(i)] for i in train]
+    speakers, number = _speakers(spoken, groups[train])
+    draws = np.array([_draw("fraction", spoken[i]) for i in speakers])
+    kinds = labels[train][speakers]
+    kept = np.zeros(len(speakers), dtype=bool)
+    for kind in np.unique(kinds):
+        members = np.flatnonzero(kinds == kind)
+        kept[members[np.argsort(draws[members])][: max(1, round(fraction * len(members)))]] = True
+    thin = side.copy()
+    thin[train[~kept[number]]] = LEFT_OUT
+    return thin
+
+
 def _without_leaks(side: NDArray[np.int8], groups: NDArray[np.int64]) -> NDArray[np.int8]:
     """``side`` with every picture left out that has a copy on a side further from training."""
     held = side >= 0
@@ -98,10 +126,7 @@ def _without_leaks(side: NDArray[np.int8], groups: NDArray[np.int64]) -> NDArray
 def _draw_sides(
     labels: NDArray[np.int64], digests: list[str], groups: NDArray[np.int64], *, val: float, test: float, salt: str
 ) -> NDArray[np.int8]:
-    # one line per group: its smallest digest speaks for it
-    by_digest = np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=np.int64)
-    _, first, number = np.unique(groups[by_digest], return_index=True, return_inverse=True)
-    speakers = by_digest[first]
+    speakers, number = _speakers(digests, groups)
     draws = np.array([_draw(salt, digests[i]) for i in speakers])
     kind = np.unique(labels, return_inverse=True)[1]
     draws[2 * np.bincount(number) > np.bincount(kind)[kind[speakers]]] = 1.0
@@ -112,9 +137,16 @@ def _draw_sides(
         k_test, k_val = _sizes(draws[members], val, test)
         sides[members[:k_test]] = TEST
         sides[members[k_test : k_test + k_val]] = VAL
-    side = np.empty(len(digests), dtype=np.int8)
-    side[by_digest] = sides[number]
-    return side
+    return sides[number]
+
+
+def _speakers(digests: list[str], groups: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(the picture that speaks for each group, by its smallest digest; which group each picture is of)."""
+    by_digest = np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=np.int64)
+    _, first, found = np.unique(groups[by_digest], return_index=True, return_inverse=True)
+    number = np.empty(len(digests), dtype=np.int64)
+    number[by_digest] = found
+    return by_digest[first], number
 
 
 def _draw(salt: str, digest: str) -> float:
