@@ -7,7 +7,8 @@ included, as in published figures.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,15 +28,17 @@ class Description(NamedTuple):
     width: int
 
 
-def describe(name: str, size: int | None = None, classes: int = 1000) -> Description:
+def describe(
+    name: str, size: int | None = None, classes: int = 1000, options: Mapping[str, Any] | None = None
+) -> Description:
     """Parameters and MACs of the model called ``name`` with a linear classifier, on one picture of ``size`` pixels.
 
     Raises:
-        UsageError: an unknown name, or a size the family cannot take.
+        UsageError: an unknown name or option, or a size the family cannot take.
     """
     side = models.find(name).size if size is None else size
     with torch.device("meta"):
-        backbone = models.create(name, size=side).eval()
+        backbone = models.create(name, size=side, options=options).eval()
         image = torch.empty(1, 3, side, side)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         backbone(image)

@@ -37,11 +37,12 @@ KNOWN: tuple[Side, ...] = ("train", "val")  # what the weights were learned from
 
 
 class Answers(NamedTuple):
-    """What the network said of every picture of one side."""
+    """What the network said of every picture of one side, and what it saw."""
 
     logits: Tensor  # (n, k) float32
     labels: Tensor  # (n,) int64
     numbers: Tensor  # (n,) int64, which picture of the source
+    features: Tensor  # (n, d) float32, pooled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,14 @@ def answer(network: Network, pictures: Pictures, batch: int = 64) -> Answers:
     """Logits of every picture, in the order of the side, from exactly the pixels and the operations of prediction."""
     network = network.optimise()
     device = network.mean.device
-    parts = [(network(images.to(device)).float().cpu(), index) for images, index in _batches(pictures, batch)]
-    logits = torch.cat([part for part, _ in parts]) if parts else torch.zeros(0, network.config.classes)
-    index = torch.cat([i for _, i in parts]) if parts else torch.zeros(0, dtype=torch.int64)
-    return Answers(logits, torch.from_numpy(pictures.labels.copy()), index)
+    k, d = network.config.classes, network.backbone.width
+    logits, seen, numbers = [torch.zeros(0, k)], [torch.zeros(0, d)], [torch.zeros(0, dtype=torch.int64)]
+    for images, index in _batches(pictures, batch):
+        features = network.features(images.to(device))
+        logits.append(network.head(features).float().cpu())
+        seen.append(features.pooled.float().cpu())
+        numbers.append(index)
+    return Answers(torch.cat(logits), torch.from_numpy(pictures.labels.copy()), torch.cat(numbers), torch.cat(seen))
 
 
 def measure(network: Network, prepared: Prepared) -> Outcome:
@@ -96,7 +101,8 @@ def outputs(outcome: Outcome, prepared: Prepared) -> dict[str, bytes]:
     tensors = {
         f"{side}_{name}": tensor.contiguous()
         for side, answers in outcome.answers.items()
-        for name, tensor in zip(Answers._fields, answers, strict=True)
+        for name, tensor in answers._asdict().items()
+        if name != "features"
     }
     for known in KNOWN:
         digests = (prepared.survey.digests[int(i)] for i in prepared.indices(known))
@@ -154,7 +160,7 @@ def card(
 def cost(network: Network, *, seconds: float, images_per_second: float | None, peak: float | None) -> Cost:
     """What the run took; MACs by the convention of ``vitreous.models.describe``."""
     config = network.config
-    described = describe(config.model, config.size, config.classes)
+    described = describe(config.model, config.size, config.classes, config.options)
     return Cost(
         parameters=sum(p.numel() for p in network.parameters()),
         macs=described.macs,
