@@ -36,7 +36,7 @@ def test_an_unreadable_picture_is_a_result_too() -> None:
     failed = Classes(name="x.jpg", classes=NAMES, error="it is empty")
     assert failed.label is None and failed.confidence is None and failed.top() == []
     assert repr(failed) == "<x.jpg: unreadable, it is empty>"
-    assert failed.row() == ["x.jpg", "", "", "it is empty", "", "", "", ""]
+    assert failed.row() == ["x.jpg", "", "", "", "", "it is empty", "", "", "", ""]
     assert json.loads(json.dumps(failed.to_dict()))["probabilities"] == {}
 
 

@@ -18,13 +18,16 @@ import torch
 from torch import Tensor
 
 from vitreous import config
+from vitreous.analyse.conformal import conformity, prediction_sets, threshold
+from vitreous.analyse.familiar import Familiar
 from vitreous.data.image import decode, encode_opened, from_pixels, is_opened
 from vitreous.data.listing import SUFFIXES
 from vitreous.data.preprocess import Preprocess, fit
 from vitreous.errors import BadData, UnreadableImage, UsageError
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.results import Classes
-from vitreous.store.checkpoint import RunFolder
+from vitreous.store.checkpoint import OUTPUTS, REFERENCE, RunFolder
+from vitreous.store.tensors import read_tensors
 
 Picture = Any
 """A file, the bytes of one (in a pair with its name), uint8 pixels (h, w), (h, w, 1), (h, w, 3), or a Pillow image."""
@@ -92,7 +95,9 @@ class Predictor:
         measured: dict[str, dict[str, Any]] = self.card.get("metrics", {})
         return measured.get("test") or measured.get("val") or {}
 
-    def predict(self, pictures: Picture | Sequence[Picture], *, batch: int = 32) -> Classes | list[Classes]:
+    def predict(
+        self, pictures: Picture | Sequence[Picture], *, batch: int = 32, coverage: float | None = None
+    ) -> Classes | list[Classes]:
         """Classify one picture, or several.
 
         Args:
@@ -100,34 +105,39 @@ class Predictor:
                 image, a list of these; or the name of a folder, or a glob pattern, which give a list. Any other tuple
                 is a list.
             batch: pictures that go through the network at once.
+            coverage: also name the classes among which the right one is, with at least this probability over pictures
+                like those of validation (split conformal prediction: ``vitreous.analyse.conformal``).
 
         Returns:
             One answer for one picture, else a list in the order of the pictures.
 
         Raises:
             BadData: nothing matches.
-            UsageError: ``batch`` is less than 1.
+            UsageError: ``batch`` is less than 1, or the run cannot give that coverage.
             UnreadableImage: the one picture asked for cannot be decoded; in a list it is answered with its ``error``.
         """
         if isinstance(pictures, (str, Path)):
             found = files(pictures)
             if found != [Path(pictures)]:
-                return list(self.stream(found, batch=batch))
+                return list(self.stream(found, batch=batch, coverage=coverage))
         if isinstance(pictures, (str, Path, bytes, np.ndarray)) or _is_named(pictures) or is_opened(pictures):
-            (answer,) = self.stream([pictures], batch=min(batch, 1))
+            (answer,) = self.stream([pictures], batch=min(batch, 1), coverage=coverage)
             if answer.error is not None:
                 raise UnreadableImage(f"{answer.name}: {answer.error}")
             return answer
-        return list(self.stream(pictures, batch=batch))
+        return list(self.stream(pictures, batch=batch, coverage=coverage))
 
-    def stream(self, pictures: Iterable[Picture], *, batch: int = 32) -> Iterator[Classes]:
+    def stream(
+        self, pictures: Iterable[Picture], *, batch: int = 32, coverage: float | None = None
+    ) -> Iterator[Classes]:
         """Answers one after another in the order of ``pictures``; memory does not grow with their number.
 
         Raises:
-            UsageError: ``batch`` is less than 1.
+            UsageError: ``batch`` is less than 1, or the run cannot give that coverage.
         """
         if batch < 1:
             raise UsageError(f"A batch of {batch} pictures answers nothing; give 1 or more.")
+        lowest = None if coverage is None else self.threshold(coverage)
         with ThreadPoolExecutor(max_workers=2) as pool:
             todo = iter(pictures)
             ahead = [pool.submit(self._prepare, p) for p in islice(todo, batch)]
@@ -135,24 +145,81 @@ class Predictor:
                 ready = [future.result() for future in ahead]
                 # the next batch is decoded while this one is in the network
                 ahead = [pool.submit(self._prepare, p) for p in islice(todo, batch)]
-                yield from self._answer(ready)
+                yield from self._answer(ready, lowest)
 
     def probabilities(self, image: Tensor) -> Tensor:
         """(b, 3, size, size) uint8, preprocessed -> calibrated probabilities (b, k) float32."""
+        return self._look(image)[0]
+
+    def threshold(self, coverage: float) -> float:
+        """The probability from which on a class is named, for the right one to be named with this probability.
+
+        Raises:
+            UsageError: the run has too few validation pictures for it, or none; says how many it takes.
+            DamagedFile: its answers on validation are not what was written.
+        """
+        return threshold(self._conformity, coverage)
+
+    @cached_property
+    def familiar(self) -> Familiar | None:
+        """What tells strange pictures; None for a run that kept nothing of the kind."""
+        kept = self._kept(REFERENCE)
+        if kept is None:
+            return None
+        features, distances = kept["features"].numpy(), kept["distances"].numpy()
+        return Familiar(features, distances, int(kept["neighbours"]))
+
+    @cached_property
+    def _conformity(self) -> np.ndarray:
+        kept = self._kept(OUTPUTS) or {}
+        if "val_logits" not in kept:
+            return np.zeros(0)
+        chances = torch.softmax(kept["val_logits"] / self.temperature, dim=1)
+        return conformity(chances.numpy(), kept["val_labels"].numpy())
+
+    def _kept(self, name: str) -> dict[str, Tensor] | None:
+        """The tensors of a file that the card vouches for; None if it names no such file."""
+        file = self.card.get("files", {}).get(name)
+        if file is None or self.folder is None:
+            return None
+        return read_tensors(self.folder / name, file["sha256"])
+
+    def _look(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(b, 3, size, size) uint8 -> probabilities (b, k) and pooled features (b, d), float32, of one pass."""
         with torch.inference_mode():
-            return torch.softmax(self._optimised(image).float() / self.temperature, dim=1)
+            features = self._optimised.features(image)
+            logits = self._optimised.head(features).float()
+            return torch.softmax(logits / self.temperature, dim=1), features.pooled.float()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled; the network is optimised anew where it answers."""
+        return {key: value for key, value in self.__dict__.items() if key != "_optimised"}
 
     @cached_property
     def _optimised(self) -> Network:
         """What answers; measuring a run (``run.outcome.answer``) uses the same form of it."""
         return self.network.optimise()
 
-    def _answer(self, ready: list[tuple[str, Tensor | None, str | None, tuple[str, ...]]]) -> Iterator[Classes]:
+    def _answer(
+        self, ready: list[tuple[str, Tensor | None, str | None, tuple[str, ...]]], lowest: float | None
+    ) -> Iterator[Classes]:
         images = [pixels for _, pixels, _, _ in ready if pixels is not None]
-        probabilities = iter(self.probabilities(torch.stack(images)).numpy() if images else ())
+        told = iter(self._tell(torch.stack(images), lowest) if images else ())
         for name, pixels, error, notices in ready:
-            row = None if pixels is None else next(probabilities)
-            yield Classes(name=name, classes=self.classes, probabilities=row, error=error, notices=notices)
+            found = {} if pixels is None else next(told)
+            yield Classes(name=name, classes=self.classes, error=error, notices=notices, **found)
+
+    def _tell(self, image: Tensor, lowest: float | None) -> Iterator[dict[str, Any]]:
+        """What is said of each picture of a batch, as fields of ``Classes``."""
+        chances, features = (x.numpy() for x in self._look(image))
+        strange = self.familiar.unfamiliar(features).tolist() if self.familiar else [None] * len(chances)
+        sets = None if lowest is None else prediction_sets(chances, lowest)
+        for i, row in enumerate(chances):
+            held = None
+            if sets is not None:
+                order = np.argsort(-row, kind="stable")
+                held = tuple(self.classes[j] for j in order if sets[i, j])
+            yield {"probabilities": row, "covering": held, "unfamiliar": strange[i]}
 
     def _prepare(self, picture: Picture) -> tuple[str, Tensor | None, str | None, tuple[str, ...]]:
         """(name, (3, size, size) uint8 or None, reason or None, notices)."""

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+UNFAMILIAR = 0.99
+"""The share of validation pictures beyond which one is called unfamiliar: one in a hundred is so for no reason."""
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -25,6 +28,10 @@ class Classes:
         probabilities: (k,) float, sums to 1; None when the picture could not be read.
         error: the reason, when there is no answer.
         notices: what a careful reader should know, such as "only the first of 12 frames was used".
+        covering: the classes that hold the right one as often as was asked for, the most probable first; None where
+            no coverage was asked for.
+        unfamiliar: the share of the run's validation pictures that are more like its training pictures; None where
+            the run cannot tell.
     """
 
     name: str
@@ -32,6 +39,8 @@ class Classes:
     probabilities: NDArray[np.floating[Any]] | None = None
     error: str | None = None
     notices: tuple[str, ...] = ()
+    covering: tuple[str, ...] | None = None
+    unfamiliar: float | None = None
 
     def __post_init__(self) -> None:
         if (self.probabilities is None) == (self.error is None):
@@ -49,6 +58,11 @@ class Classes:
         """The probability of ``label``."""
         return None if self.probabilities is None else float(self.probabilities.max())
 
+    @property
+    def is_unfamiliar(self) -> bool:
+        """Whether the picture is unlike what the run was trained on, so that its answer means little."""
+        return self.unfamiliar is not None and self.unfamiliar >= UNFAMILIAR
+
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The ``k`` most probable classes with their probabilities, best first; empty without an answer."""
         if self.probabilities is None:
@@ -64,6 +78,8 @@ class Classes:
             "label": self.label,
             "confidence": self.confidence,
             "probabilities": known,
+            "covering": None if self.covering is None else list(self.covering),
+            "unfamiliar": self.unfamiliar,
             "error": self.error,
             "notices": list(self.notices),
         }
@@ -71,15 +87,28 @@ class Classes:
     @staticmethod
     def header(classes: Sequence[str]) -> list[str]:
         """The column names that `row` fills."""
-        return ["name", "label", "confidence", "error", "notices", *(safe_cell(c) for c in classes)]
+        return [
+            "name",
+            "label",
+            "confidence",
+            "covering",
+            "unfamiliar",
+            "error",
+            "notices",
+            *(safe_cell(c) for c in classes),
+        ]
 
     def row(self) -> list[str]:
         """Cells for a CSV writer: safe to open in a spreadsheet, and always encodable as UTF-8."""
         empty = [""] * len(self.classes)
         numbers = empty if self.probabilities is None else [f"{p:.6f}" for p in self.probabilities]
         sure = "" if self.confidence is None else f"{self.confidence:.6f}"
-        texts = [safe_cell(t) for t in (self.name, self.label or "", self.error or "", "; ".join(self.notices))]
-        return [texts[0], texts[1], sure, texts[2], texts[3], *numbers]
+        strange = "" if self.unfamiliar is None else f"{self.unfamiliar:.6f}"
+        held = "; ".join(self.covering or ())
+        name, label, covering, error, notices = (
+            safe_cell(t) for t in (self.name, self.label or "", held, self.error or "", "; ".join(self.notices))
+        )
+        return [name, label, sure, covering, strange, error, notices, *numbers]
 
     def __repr__(self) -> str:
         if self.error is not None:

@@ -204,7 +204,11 @@ def evaluate(
 
 
 def predict(
-    folder: str | Path, pictures: str | Path | bytes | Sequence[Any], *, batch: int = 32
+    folder: str | Path,
+    pictures: str | Path | bytes | Sequence[Any],
+    *,
+    batch: int = 32,
+    coverage: float | None = None,
 ) -> Classes | list[Classes]:
     """Classify pictures with a trained run. One picture in, one answer out; several in, a list out.
 
@@ -216,8 +220,10 @@ def predict(
         File, folder, glob pattern, or a list of files.
     batch
         Pictures that go through the network at once.
+    coverage
+        Also name the classes among which the right one is with at least this probability, such as 0.9.
     """
-    return load(folder).predict(pictures, batch=batch)
+    return load(folder).predict(pictures, batch=batch, coverage=coverage)
 
 
 def report(folder: str | Path, *, out: str | Path | None = None) -> Path:

@@ -46,6 +46,7 @@ def predict(
     top: int = 3,
     limit: int | None = None,
     batch: int = 32,
+    coverage: float | None = None,
 ) -> int:
     """Classify pictures with a trained run.
 
@@ -65,6 +66,8 @@ def predict(
         Stop after this many pictures.
     batch
         Pictures that go through the network at once.
+    coverage
+        Show instead the classes among which the right one is with at least this probability, such as 0.9.
     """
     if json and csv:
         raise UsageError("Give either --json or --csv, not both.")
@@ -73,7 +76,7 @@ def predict(
             raise UsageError(f"{name} must be at least 1, not {value}.")
     if not pictures:
         raise UsageError("Name the pictures to classify: files, a folder, or a quoted pattern such as 'photos/*.jpg'.")
-    answers = verbs.load(folder).stream(show.inputs(pictures, limit), batch=batch)
+    answers = verbs.load(folder).stream(show.inputs(pictures, limit), batch=batch, coverage=coverage)
     return show.answers(answers, form="json" if json else "csv" if csv else "table", top=top)
 
 

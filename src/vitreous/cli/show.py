@@ -178,11 +178,22 @@ def _table(found: Iterable[Classes], top: int) -> None:
     for answer in found:
         name = printable(answer.name)
         name = name if len(name) <= NAME_WIDTH else "..." + name[3 - NAME_WIDTH :]
-        said = answer.error or "   ".join(f"{label} {share:.1%}" for label, share in answer.top(top))
+        said = answer.error or _said(answer, top)
         style = "red" if answer.error else None
         console.print(f"{name:<{NAME_WIDTH}}  {said}", style=style, markup=False, soft_wrap=True)
-        for notice in answer.notices:
+        for notice in (*answer.notices, *_unfamiliar(answer)):
             console.print(f"{'':<{NAME_WIDTH}}  note: {notice}", style="dim", markup=False, soft_wrap=True)
+
+
+def _said(answer: Classes, top: int) -> str:
+    """The ``top`` classes, or those that cover the right one, with their probabilities."""
+    shares = answer.top(top) if answer.covering is None else answer.top(len(answer.covering))
+    return "   ".join(f"{label} {share:.1%}" for label, share in shares)
+
+
+def _unfamiliar(answer: Classes) -> Iterator[str]:
+    if answer.is_unfamiliar:
+        yield f"unfamiliar: {answer.unfamiliar:.1%} of the validation pictures are less strange; do not rely on it"
 
 
 # ---------------------------------------------------------------- models

@@ -29,16 +29,21 @@ def check_folder(spec: str | os.PathLike[str]) -> Path:
 
 
 def write_quarantine(path: Path, reasons: Mapping[str, str]) -> None:
-    """Write ``reasons``, picture name to why it is left out. Names that are not UTF-8 keep their bytes.
+    """Write ``reasons``, picture name to why it is left out, as ``to_csv`` does.
 
     Raises:
         NoSpace, OSError: as ``files.write_atomic``.
     """
+    write_atomic(path, to_csv(reasons))
+
+
+def to_csv(reasons: Mapping[str, str]) -> bytes:
+    """The list as a file: picture name to why it is left out. Names that are not UTF-8 keep their bytes."""
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(("path", "reason"))
     table.writerows((_guard(name), _guard(reason)) for name, reason in reasons.items())
-    write_atomic(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def read_quarantine(path: str | os.PathLike[str]) -> dict[str, str]:

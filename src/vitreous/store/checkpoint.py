@@ -35,6 +35,7 @@ from vitreous.store.tensors import load_into, read_tensors, require_finite, writ
 
 RUN, CARD, WEIGHTS, MANIFEST, METRICS = "run.json", "card.json", "weights.safetensors", "manifest.json", "metrics.jsonl"
 PAGE = "report.html"
+OUTPUTS, REFERENCE, LABELS = "outputs.safetensors", "reference.safetensors", "labels.csv"
 _LOCK, _CHECKPOINTS, _STATE, _TENSORS, _TEMPORARY = (
     "run.lock",
     "checkpoints",
@@ -45,7 +46,8 @@ _LOCK, _CHECKPOINTS, _STATE, _TENSORS, _TEMPORARY = (
 _STEP = re.compile(r"step-(\d{8,})")
 # every name that a run gives to something in its folder: nothing else is ever deleted there
 _MADE_BY_A_RUN = re.compile(
-    r"(run|card|manifest|data|outputs)\.json|(weights|outputs)\.safetensors|(metrics|timings)\.jsonl|report\.html"
+    r"(run|card|manifest|data|outputs)\.json|(weights|outputs|reference)\.safetensors|labels\.csv"
+    r"|(metrics|timings)\.jsonl|report\.html"
     r"|checkpoints|events|\.tmp-.+"
 )
 
