@@ -171,7 +171,6 @@ def _finish(run: Run, folder: RunFolder, prepared: Prepared, trainer: Trainer, f
     network.load_state_dict(fitted.weights)
     found = outcome.measure(network, prepared)
     trusted = trust.examine(network, prepared, found)
-    trusted = trust.examine(network, prepared, found)
     images = fitted.steps * run.train.batch / max(fitted.seconds, 1e-9)
     cost = outcome.cost(network, seconds=fitted.seconds, images_per_second=images, peak=peak_memory(device))
     finished = replace(run, train=replace(run.train, plan=fitted.plan))
