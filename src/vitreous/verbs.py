@@ -325,8 +325,9 @@ def load(folder: str | Path) -> Predictor:
 def trace(
     model: str,
     *,
-    size: int | None = None,
+    size: int | tuple[int, int] | None = None,
     batch: int = 1,
+    stage: str | None = None,
     image: str | Path | None = None,
     out: str | Path | None = None,
     timed: bool = True,
@@ -338,9 +339,12 @@ def trace(
     model
         A name of the catalogue.
     size
-        Side of the pictures in pixels; the model's own by default.
+        Side of the pictures in pixels, or (rows, columns); the model's own by default. Pictures that are not square go
+        through the model built for its own size.
     batch
         Pictures that go through at once.
+    stage
+        Keep only the operations of this stage, or of the module at this dotted path.
     image
         A picture to draw the model's patches, windows and cells on; without it an embedded one.
     out
@@ -349,16 +353,17 @@ def trace(
         Also run the model, for the share of time of each stage.
 
     Raises:
-        UsageError: an unknown model, a size or batch it cannot take, no such picture, or no place for the drawing.
+        UsageError: an unknown model or stage, a size or batch it cannot take, no such picture, or no place for the
+            drawing.
         UnreadableImage: the picture cannot be decoded.
     """
     from vitreous.explain.trace import trace as follow
 
     if image is None and out is None:
-        return follow(model, size=size, batch=batch, timed=timed)
+        return follow(model, size=size, batch=batch, stage=stage, timed=timed)
     from vitreous.explain.cuts import draw, refuse
 
     place = Path(f"{model}.trace.png" if out is None else out)
     refuse(place, image)  # before the passes, which take their time
-    found = follow(model, size=size, batch=batch, timed=timed)
+    found = follow(model, size=size, batch=batch, stage=stage, timed=timed)
     return found._replace(drawing=draw(model, place, size=size, image=image))

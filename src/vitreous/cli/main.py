@@ -83,11 +83,13 @@ def predict(
 def trace(
     model: str,
     *,
-    size: int | None = None,
+    size: str | None = None,
     batch: int = 1,
     image: Path | None = None,
     out: Path | None = None,
     operations: bool = False,
+    stage: str | None = None,
+    json: bool = False,
 ) -> int:
     """Show every tensor on its way through a model: shapes, parameters, multiply-accumulates, share of time.
 
@@ -96,7 +98,7 @@ def trace(
     model
         A name that 'vitreous models' lists.
     size
-        Side of the pictures in pixels; the model's own by default.
+        Side of the pictures in pixels, or rows x columns such as 160x224; the model's own by default.
     batch
         Pictures that go through at once.
     image
@@ -105,9 +107,22 @@ def trace(
         Where to write that drawing; MODEL.trace.png by default. Without an image, an embedded one is drawn on.
     operations
         Every single operation with the shape of its result, instead of stages.
+    stage
+        The operations of this stage alone, such as blocks.0-11, or of a module in it, such as blocks.0.attn.
+    json
+        One JSON object: the stages, and all operations.
     """
-    found = verbs.trace(model, size=size, batch=batch, image=image, out=out, timed=not operations)
-    return traced.traced(found, operations=operations)
+    operations = operations or stage is not None
+    found = verbs.trace(
+        model,
+        size=traced.sides(size),
+        batch=batch,
+        stage=stage,
+        image=image,
+        out=out,
+        timed=json or not operations,
+    )
+    return traced.traced(found, form="json" if json else "operations" if operations else "stages")
 
 
 def models(pattern: str = "*", *, json: bool = False) -> int:

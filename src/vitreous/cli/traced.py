@@ -1,31 +1,50 @@
-"""How a trace looks in a terminal: stage by stage, or operation by operation."""
+"""How a trace looks: stage by stage, operation by operation, or as JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vitreous.errors import UsageError
+
 if TYPE_CHECKING:
-    from vitreous.explain.trace import Shape, Stage, Trace
+    from vitreous.explain.trace import Shape, Sides, Stage, Trace
 
 _BAR = 8  # cells of the bar that shows a share of time
+_ENDLESS = 10_000  # columns
 
 
-def traced(found: Trace, *, operations: bool = False) -> int:
-    """The stages with their cost, or every operation with the shapes it took and gave."""
-    console = Console()
+def sides(text: str | None) -> int | Sides | None:
+    """What --size says: 224, or 160x224 as rows and columns."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,9}(x\d{1,9})?", text, re.ASCII):
+        raise UsageError(f"--size is a side in pixels such as 224, or rows x columns such as 160x224, not {text}.")
+    rows, _, columns = text.partition("x")
+    return (int(rows), int(columns)) if columns else int(rows)
+
+
+def traced(found: Trace, *, form: str) -> int:
+    """The stages with their cost, every operation with the shape of its result, or both as JSON."""
+    if form == "json":
+        sys.stdout.write(json.dumps(_values(found)) + "\n")
+        return 0
+    console, table = Console(highlight=False), _operations(found) if form == "operations" else _stages(found)
+    needed = console.measure(table, options=console.options.update(max_width=_ENDLESS)).maximum
+    console.width = max(console.width, needed)  # a terminal may wrap lines, but no number is cut off
     pictures = "1 picture" if found.batch == 1 else f"{found.batch} pictures"
     console.print(
-        f"[bold]{escape(found.model)}[/]  {pictures} of {found.size}x{found.size} pixels  "
-        f"{found.params:,} parameters  {found.macs / 1e9:.3g} GMACs",
-        highlight=False,
+        f"[bold]{escape(found.model)}[/]  {found.params:,} parameters  {found.macs / 1e9:.3g} GMACs", soft_wrap=True
     )
-    console.print(_operations(found) if operations else _stages(found))
-    if found.seconds is not None and not operations:
-        console.print(f"one pass over the batch took {found.seconds * 1e3:.0f} ms here", style="dim")
+    took = f"  {found.seconds * 1e3:.0f} ms a pass here" if found.seconds is not None else ""
+    console.print(f"{pictures} of {found.size[0]} x {found.size[1]} pixels{took}", style="dim", soft_wrap=True)
+    console.print(table)
     if found.drawing is not None:
         console.print(f"drawing   {escape(str(found.drawing))}", soft_wrap=True)
     return 0
@@ -52,7 +71,7 @@ def _operations(found: Trace) -> Table:
     for name in ("operation", "shape of its result"):
         table.add_column(name, no_wrap=True)
     table.add_column("MMACs", justify="right", no_wrap=True)
-    table.add_column("", style="dim")
+    table.add_column("", style="dim", no_wrap=True)
     before = None
     for step in found.steps:
         if step.module != before:
@@ -65,6 +84,23 @@ def _operations(found: Trace) -> Table:
 def shape(sizes: Shape) -> str:
     """(3, 197, 768) as the papers write it."""
     return "(" + ",".join(map(str, sizes)) + ("," if len(sizes) == 1 else "") + ")"
+
+
+def _values(found: Trace) -> dict[str, Any]:
+    stages = [stage._asdict() for stage in found.stages]
+    for stage in stages:
+        stage["parameters"] = stage.pop("params")  # the name that `vitreous models --json` has for them
+    return {
+        "model": found.model,
+        "size": found.size,
+        "batch": found.batch,
+        "parameters": found.params,
+        "macs": found.macs,
+        "seconds": found.seconds,
+        "drawing": None if found.drawing is None else str(found.drawing),
+        "stages": stages,
+        "operations": [step._asdict() for step in found.steps],
+    }
 
 
 def _mega(macs: int) -> str:

@@ -6,12 +6,14 @@ batch costs as little as a small one. Times come from real passes. Knows nothing
 
 from __future__ import annotations
 
-import statistics
+import difflib
+import operator
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +27,9 @@ from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.types import Features
 
 Shape = tuple[int, ...]
+Sides = tuple[int, int]  # rows, columns of pixels
 
-REPEATS = 5  # real passes, of which the median counts
+REPEATS = 5  # real passes, of which the median one counts
 
 
 class Step(NamedTuple):
@@ -54,10 +57,10 @@ class Stage(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What ``trace`` found, for one batch of square pictures."""
+    """What ``trace`` found, for one batch of pictures."""
 
     model: str
-    size: int
+    size: Sides
     batch: int
     stages: tuple[Stage, ...]
     steps: tuple[Step, ...]
@@ -67,30 +70,85 @@ class Trace(NamedTuple):
     drawing: Path | None = None  # where the picture of patches and windows was written
 
 
-def trace(model: str, *, size: int | None = None, batch: int = 1, classes: int = 1000, timed: bool = True) -> Trace:
+def trace(
+    model: str,
+    *,
+    size: int | Sides | None = None,
+    batch: int = 1,
+    classes: int = 1000,
+    stage: str | None = None,
+    timed: bool = True,
+) -> Trace:
     """Follow a batch through the model called ``model`` with a linear classifier.
 
     Args:
-        size: side of the pictures in pixels, the model's own by default.
+        size: of the pictures in pixels, one side or (rows, columns); the model's own by default.
+        stage: keep this one alone: a stage's name or the path of any module, with or without ``backbone.``.
         timed: also run it for real, for the share of time of each stage.
 
     Raises:
-        UsageError: an unknown model, or a size or batch it cannot take.
+        UsageError: an unknown model or stage, or a size or batch it cannot take.
     """
     if batch < 1:
         raise UsageError(f"A batch has at least 1 picture, not {batch}.")
-    side = models.find(model).size if size is None else size
-    config = NetworkConfig(model=model, classes=classes, size=side)
+    seen = sides(model, size)
+    config = NetworkConfig(model=model, classes=classes, size=built(model, seen))
+    shape = (batch, len(config.mean), *seen)
     with torch.device("meta"):
         network = build_network(config).eval()
-        image = torch.empty(batch, len(config.mean), side, side)
+        image = torch.empty(shape)
     recorder = Recorder(network)
     with torch.no_grad(), recorder:
         network(image)
-    shares, seconds = _times(config, batch) if timed else ({}, None)
-    stages = _stages(network, recorder, shares)
+    steps = recorder.steps
+    if stage is not None:
+        _refuse_stage(model, stage, _stages(network, recorder, {}), steps)
+        steps = [step for step in steps if within(step.module, stage)]
+    shares, seconds = _times(config, shape) if timed else ({}, None)
+    stages = [s for s in _stages(network, recorder, shares) if stage is None or within(s.name, stage)]
     params = sum(p.numel() for p in network.parameters())
-    return Trace(model, side, batch, _merged(stages), tuple(recorder.steps), params, recorder.macs, seconds)
+    return Trace(model, seen, batch, _merged(stages), tuple(steps), params, recorder.macs, seconds)
+
+
+def sides(model: str, size: int | Sides | None) -> Sides:
+    """Rows and columns of the pictures that ``size`` means for ``model``.
+
+    Raises:
+        UsageError: an unknown model, or no size.
+    """
+    own = models.find(model).size
+    wanted = size if isinstance(size, tuple) else (own if size is None else size,) * 2
+    if len(wanted) != 2 or not all(isinstance(side, SupportsIndex) for side in wanted):
+        raise UsageError(f"A size is a number of pixels or a pair (rows, columns), not {size!r}.")
+    if min(wanted) < 1:
+        raise UsageError(f"Pictures have a size of at least 1 pixel, not {size}.")
+    return operator.index(wanted[0]), operator.index(wanted[1])
+
+
+def built(model: str, seen: Sides) -> int:
+    """The size to build ``model`` for: that of the pictures it sees, and its own where they are not square."""
+    return seen[0] if seen[0] == seen[1] else models.find(model).size
+
+
+def within(module: str, stage: str) -> bool:
+    """Whether the module at a dotted path is ``stage`` or lies in it; a stage may be a row such as blocks.0-11."""
+    module, stage = module.removeprefix("backbone."), stage.removeprefix("backbone.")
+    row = re.fullmatch(r"(.*\.)(\d+)-(\d+)", stage)
+    if row is None:
+        return stage != "" and f"{module}.".startswith(f"{stage}.")
+    parent, first, last = row.groups()
+    number = module.removeprefix(parent).partition(".")[0]
+    return module.startswith(parent) and number.isdecimal() and int(first) <= int(number) <= int(last)
+
+
+def _refuse_stage(model: str, stage: str, stages: Sequence[Stage], steps: Sequence[Step]) -> None:
+    if any(within(step.module, stage) for step in steps):
+        return
+    if any(within(s.name, stage) for s in stages):
+        raise UsageError(f"{stage} of {model} is a parameter; operations belong to modules.")
+    known = [s.name.removeprefix("backbone.") for s in _merged(stages)]
+    near = difflib.get_close_matches(stage.removeprefix("backbone."), known, cutoff=0.5) or known
+    raise UsageError(f"{model} has no stage {stage}; did you mean {' or '.join(near[:3])}?")
 
 
 class Recorder(TorchFunctionMode):
@@ -135,7 +193,7 @@ class Recorder(TorchFunctionMode):
         where = self._path[-1] if self._path else ""
         if name == "scaled_dot_product_attention":
             q, k = args[0].shape, args[1].shape
-            note = "inside the kernel, never stored"
+            note = "never stored"
             self.steps.append(Step(where, "attention", (tuple(q), tuple(k)), (*q[:-1], k[-2]), 0, note))
         for tensor in _tensors(result):
             if name not in ("get", "to", "contiguous"):
@@ -220,22 +278,20 @@ def _merged(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     return tuple(merged)
 
 
-def _times(config: NetworkConfig, batch: int) -> tuple[dict[str, float], float]:
-    """(share of each part, seconds) of a pass with random weights; medians over ``REPEATS`` passes."""
+def _times(config: NetworkConfig, shape: Shape) -> tuple[dict[str, float], float]:
+    """(share of each part, seconds) of a pass with random weights: the one of ``REPEATS`` that took the median time."""
     network = build_network(config).eval()
-    image = torch.rand(batch, len(config.mean), config.size, config.size)
-    spent: dict[str, list[float]] = {}
-    whole = []
+    image = torch.rand(shape)
+    passes = []
     with torch.inference_mode():
         network(image)
         for _ in range(REPEATS):
             with _clocks(network) as took:
                 begin = time.perf_counter()
                 network(image)
-                whole.append(time.perf_counter() - begin)
-            for name, seconds in took.items():
-                spent.setdefault(name, []).append(seconds / whole[-1])
-    return {name: statistics.median(shares) for name, shares in spent.items()}, statistics.median(whole)
+                passes.append((time.perf_counter() - begin, took))
+    seconds, took = sorted(passes, key=lambda one: one[0])[REPEATS // 2]
+    return {name: spent / seconds for name, spent in took.items()}, seconds
 
 
 @contextmanager
