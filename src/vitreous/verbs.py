@@ -57,6 +57,7 @@ def train(
     resize: Literal["crop", "letterbox", "squash"] | None = None,
     weights: str | Path | None = None,
     pretrained: bool | str = False,
+    teacher: str | Path | None = None,
     seed: int = 0,
     workers: int = 1,
     allow_bad: float = 0.01,
@@ -96,6 +97,9 @@ def train(
     pretrained
         Start from published weights of the model, fetched from the Hugging Face hub: its default ones, or those
         with this tag; `vitreous models NAME` lists them. With --weights FILE that file is taken for them.
+    teacher
+        Learn from a frozen network beside the labels: a run folder; hub:NAME or hub:NAME.TAG, published weights; or
+        a model such as resnet20_cifar, which is trained first on the same pictures, with 40 % of the budget.
     seed
         Seed of everything random; the same seed on the same machine gives the same model.
     workers
@@ -131,6 +135,7 @@ def train(
             resize=resize,
             weights=None if weights is None else str(weights),
             pretrained=pretrained,
+            teacher=None if teacher is None else str(teacher),
             seed=seed,
             workers=workers,
             allow_bad=allow_bad,

@@ -23,10 +23,13 @@ from vitreous.errors import BadData
 from vitreous.network import NetworkConfig
 from vitreous.recipes import transfer
 from vitreous.recipes.wishes import Wishes
+from vitreous.run import find_teacher
 from vitreous.run.plan import Run
+from vitreous.run.teacher import TeacherConfig
 from vitreous.tasks.classify import ClassifyConfig
 from vitreous.training.config import TrainConfig
 from vitreous.training.optim import OptimConfig
+from vitreous.weights import pretrained
 
 DEFAULT_BUDGET = "10m"
 MOST_EPOCHS = 300  # past this, a small data set is only learned by heart
@@ -72,11 +75,24 @@ def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]
         task=ClassifyConfig(augment=_augment(wishes, size, reasons), mix=MixConfig(mixup=0.0, cutmix=0.0)),
         train=_train(wishes, seen, model, reasons),
         weights=None if wishes.weights is None else _lasting(wishes.weights),
+        teacher=None if wishes.teacher is None else _teacher(wishes.teacher, reasons),
         seed=wishes.seed,
         workers=wishes.workers,
         tensorboard=wishes.tensorboard,
     )
     return run, reasons
+
+
+def _teacher(place: str, reasons: list[str]) -> TeacherConfig:
+    config = find_teacher.named(place)
+    published = pretrained.parse(config.place)
+    if published is not None:
+        reasons.append(f"teacher {published.repository}: its features alone teach; licence {published.terms}")
+    elif config.is_model:
+        reasons.append(f"teacher {place}: trained first on the same pictures, with {config.share:.0%} of the time")
+    else:
+        reasons.append(f"teacher {place}: frozen; its logits teach where its classes are the same, its features always")
+    return config
 
 
 def _lasting(place: str) -> str:

@@ -47,4 +47,6 @@ def adjust(run: Run, changes: Sequence[str]) -> Run:
         named = {**dict.fromkeys(_LENGTHS, "none"), **named}
     if named.keys() & {*_LENGTHS, "train.batch", "train.evaluate_every"}:
         named.setdefault("train.plan", "none")
+    if run.teacher is not None and ("train.plan" in named or any(name.startswith("teacher.") for name in named)):
+        named.setdefault("teacher.plan", "none")
     return config.override(run, named)

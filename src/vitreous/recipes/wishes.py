@@ -22,6 +22,7 @@ class Wishes:
     resize: Literal["crop", "letterbox", "squash"] | None = None
     weights: str | None = None
     pretrained: bool | str = False  # the model's default published weights, or those with this tag
+    teacher: str | None = None
     seed: int = 0
     workers: int = 1
     allow_bad: float = 0.01

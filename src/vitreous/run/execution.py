@@ -26,11 +26,14 @@ from vitreous.errors import UsageError
 from vitreous.predictor import Predictor
 from vitreous.reports.page import write_report
 from vitreous.run import outcome, trust
+from vitreous.run.find_teacher import open_teacher, own_run
 from vitreous.run.plan import Run, build, read_json, read_run, to_json
 from vitreous.run.review import thumbnails
+from vitreous.run.teacher import FOLDER, Teacher, TeacherConfig, earlier
 from vitreous.store.checkpoint import RUN, RunFolder
 from vitreous.store.files import sha256_file
 from vitreous.training.device import Device, open_device, versions
+from vitreous.training.interrupt import Interrupted
 from vitreous.training.log import Log, counting
 from vitreous.training.trainer import Fitted, Trainer
 from vitreous.weights import pretrained
@@ -95,6 +98,7 @@ def _work(
     device: Device,
     *,
     source: Source | None = None,
+    prepared: Prepared | None = None,
     reasons: Sequence[str] = (),
     like: Path | None = None,
     overwrite: bool = False,
@@ -108,7 +112,7 @@ def _work(
     with folder.lock() if device.is_first else nullcontext():
         if device.is_first and not going_on:
             folder.require_free(overwrite=overwrite)
-        prepared = _prepare(run, source, device, quiet=quiet)
+        prepared = prepared or _prepare(run, source, device, quiet=quiet)
         run = replace(run, network=replace(run.network, classes=len(prepared.classes)))
         changed = _other_data(folder.path if going_on else like, prepared)
         if changed and going_on and not force:
@@ -121,16 +125,51 @@ def _work(
         for sentence in (*reasons, *prepared.notices) if not going_on else ():
             log.say(sentence)
         new = not (going_on and folder.steps())
-        trainer = build(run, prepared, folder, device, begin=new, log=log, spent=time.monotonic() - begin)
+        teacher = open_teacher(run, prepared, folder, going_on=going_on) if run.teacher else None
+        before = earlier(folder) if going_on and new else 0.0  # a checkpoint of the run itself knows all its time
+        spent = time.monotonic() - begin + before
+        trainer = build(run, prepared, folder, device, begin=new, log=log, spent=spent, teacher=teacher)
         if device.is_first and not going_on:  # only now: what was here before is lost to no mistake in what was asked
             folder.clear()
             folder.write(RUN, to_json(configs.to_dict(run)))
             folder.write(DATA, to_json(describe(prepared)))
+        device.barrier()
+        if teacher is not None:
+            for sentence in teacher.facts["notices"]:
+                log.notice(sentence)
+            _teach(run, teacher, folder, prepared, device, spent=spent, quiet=quiet)
         fitted = trainer.fit(resume=going_on, previous=previous, force=force)
         if device.is_first:
-            _finish(run, folder, prepared, trainer, fitted)
+            _finish(run, folder, prepared, trainer, fitted, teacher=teacher)
         device.barrier()
     return Predictor.load(folder.path)
+
+
+def _teach(
+    run: Run, teacher: Teacher, folder: RunFolder, prepared: Prepared, device: Device, *, spent: float, quiet: bool
+) -> None:
+    """Train the teacher first, where it is yet to be trained, and let it look at the training pictures."""
+    config, own = run.teacher, RunFolder(folder.path / FOLDER)
+    assert config is not None
+    before, begin = earlier(folder), time.monotonic()
+    if config.is_model and teacher.network is not None:
+        device.barrier()
+        finished, begun = own.is_sealed(), own.is_run()
+        device.barrier()  # all processes have looked before one of them changes what is there
+        budget = run.train.budget_seconds
+        first = own_run(run, None if budget is None else budget - spent)
+        try:
+            if finished:
+                predictor = Predictor.load(own.path)
+            elif begun:
+                predictor = _work(read_run(own), own, device, prepared=prepared, going_on=True, quiet=quiet)
+            else:
+                predictor = _work(first, RunFolder.create(own.path), device, prepared=prepared, quiet=quiet)
+        except Interrupted as stopped:
+            said = f"Stopped while the teacher was being trained; go on with vitreous resume {folder.path}."
+            raise Interrupted(stopped.signal, said) from None
+        teacher.network = predictor.network
+    teacher.study(run, prepared, folder, device, before + time.monotonic() - begin)
 
 
 def _prepare(run: Run, source: Source | None, device: Device, *, quiet: bool) -> Prepared:
@@ -165,16 +204,22 @@ def _other_data(earlier: Path | None, prepared: Prepared) -> str:
     return "; ".join(changes) or "other pictures, as many as before"
 
 
-def _finish(run: Run, folder: RunFolder, prepared: Prepared, trainer: Trainer, fitted: Fitted) -> None:
+def _finish(
+    run: Run, folder: RunFolder, prepared: Prepared, trainer: Trainer, fitted: Fitted, *, teacher: Teacher | None
+) -> None:
     """Measure the chosen weights and write everything that ships."""
     network, device = trainer.task.network, trainer.device
     network.load_state_dict(fitted.weights)
     found = outcome.measure(network, prepared)
     trusted = trust.examine(network, prepared, found)
-    images = fitted.steps * run.train.batch / max(fitted.seconds, 1e-9)
+    taught = 0.0 if teacher is None else float(teacher.facts["seconds"])
+    images = fitted.steps * run.train.batch / max(fitted.seconds - taught, 1e-9)
     cost = outcome.cost(network, seconds=fitted.seconds, images_per_second=images, peak=peak_memory(device))
-    finished = replace(run, train=replace(run.train, plan=fitted.plan))
-    card = outcome.card(network, prepared, found, cost, _facts(finished, folder, trainer, fitted) | trusted.facts)
+    finished = replace(run, train=replace(run.train, plan=fitted.plan), teacher=_repeatable(run, folder))
+    facts = _facts(finished, folder, trainer, fitted) | trusted.facts
+    if teacher is not None:
+        facts["teacher"] = teacher.told(fitted.seconds)
+    card = outcome.card(network, prepared, found, cost, facts)
     folder.write(RUN, to_json(configs.to_dict(finished)))
     folder.publish(network.state_dict(), card, outcome.outputs(found, prepared) | trusted.files)
     write_report(folder.path, thumbnail=thumbnails(prepared.source))
@@ -197,6 +242,13 @@ def _facts(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) -> dic
         "licences": _licences(run.weights),
         "notices": list(fitted.notices),
     }
+
+
+def _repeatable(run: Run, folder: RunFolder) -> TeacherConfig | None:
+    """The teacher as it was trained, so that the run file repeats that too."""
+    if run.teacher is None or not run.teacher.is_model:
+        return run.teacher
+    return replace(run.teacher, plan=read_run(RunFolder(folder.path / FOLDER)).train.plan)
 
 
 def _can_be_opened(run: Run) -> bool:

@@ -17,8 +17,10 @@ from vitreous.data.mix import Mixer
 from vitreous.data.prepare import DataConfig, Prepared
 from vitreous.errors import DamagedFile, UsageError
 from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.run.teacher import Teacher, TeacherConfig
 from vitreous.store.checkpoint import RUN, RunFolder
 from vitreous.tasks.classify import ClassifyConfig, ClassifyTask
+from vitreous.tasks.distill import Distill
 from vitreous.training.config import TrainConfig
 from vitreous.training.device import Device
 from vitreous.training.log import Log
@@ -34,6 +36,7 @@ class Run:
     Attributes:
         weights: where the network starts from: a run folder, a checkpoint file, or published weights as
             ``hub:NAME.TAG@SHA256``; None from scratch.
+        teacher: a frozen network whose answers are matched beside the labels.
         seed: of everything random.
         workers: threads that prepare batches; no influence on the result.
         tensorboard: also write events for TensorBoard.
@@ -44,6 +47,7 @@ class Run:
     task: ClassifyConfig = field(default_factory=ClassifyConfig)
     train: TrainConfig
     weights: str | None = None
+    teacher: TeacherConfig | None = None
     seed: int = 0
     workers: int = 1
     tensorboard: bool = False
@@ -56,6 +60,11 @@ class Run:
             )
         if self.workers < 0:
             raise UsageError(f"workers = {self.workers} must be 0 or more.")
+        if self.teacher is not None and self.teacher.view == "whole" and self.task.mix.is_on:
+            raise UsageError(
+                "A teacher that saw whole pictures cannot answer for mixed ones; set teacher.view=same, or "
+                "task.mix.prob=0."
+            )
 
 
 def build(
@@ -67,12 +76,14 @@ def build(
     begin: bool = True,
     log: Log | None = None,
     spent: float = 0.0,
+    teacher: Teacher | None = None,
 ) -> Trainer:
     """Wire network, task, loaders and loop together; nothing is trained yet.
 
     Args:
         begin: load ``run.weights``; a run that goes on from a checkpoint has no use for them.
         spent: seconds of the time budget that preparing the data has used.
+        teacher: that of ``run``; it is asked from the first step on.
 
     Raises:
         UsageError: values that do not go together, or weights of another architecture.
@@ -85,13 +96,17 @@ def build(
         said = load_weights(network, run.weights, prepared.classes)
         if log is not None:
             log.say(said)
-    task = ClassifyTask(network, run.task, run.data.preprocess, prepared.class_counts["train"])
     share: dict[str, Any] = {"seed": run.seed, "rank": device.rank, "world": device.world, "workers": run.workers}
     batch = run.train.batch
 
     def progress(step: int) -> float:  # known to the trainer alone, which is made from these loaders
         return trainer.progress(step)
 
+    guide = None
+    if run.teacher is not None and teacher is not None:
+        widths = run.teacher.width(network), teacher.width
+        guide = Distill(run.teacher.distill, widths, teacher, progress)
+    task = ClassifyTask(network, run.task, run.data.preprocess, prepared.class_counts["train"], guide)
     mixer = Mixer(run.task.mix, run.network.classes, progress) if run.task.mix.is_on else None
     train = Loader(
         prepared.train, task.views(True), batch=batch, train=True, balanced=run.task.balanced, after=mixer, **share

@@ -48,7 +48,7 @@ _STEP = re.compile(r"step-(\d{8,})")
 _MADE_BY_A_RUN = re.compile(
     r"(run|card|manifest|data|outputs)\.json|(weights|outputs|reference)\.safetensors|labels\.csv"
     r"|(metrics|timings)\.jsonl|report\.html"
-    r"|checkpoints|events|\.tmp-.+"
+    r"|teacher(\.json|\.safetensors)?|checkpoints|events|\.tmp-.+"
 )
 
 

@@ -124,6 +124,6 @@ def distance(projector: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
 
     Where the grids differ, both are averaged to the coarser one.
     """
-    grid = [min(a, b) for a, b in zip(student.shape[2:], teacher.shape[2:], strict=True)]
+    grid = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
     found, wanted = (F.adaptive_avg_pool2d(x, grid).flatten(2).transpose(1, 2) for x in (student, teacher))  # (b, n, d)
     return 1 - F.cosine_similarity(projector(found).float(), wanted.float(), dim=2).mean()
