@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitreous.data.mix import MixConfig
 from vitreous.data.preprocess import Preprocess
@@ -32,6 +32,7 @@ class ClassifyConfig:
         balanced: show every class equally often instead; rare pictures return within an epoch.
         augment: how training pictures are varied.
         mix: mixup and cutmix; they happen in the loader's threads.
+        locate: weight of dense relative localisation (``tasks.locate``); 0 leaves it out.
 
     Raises:
         UsageError: a value outside its range.
@@ -42,8 +43,11 @@ class ClassifyConfig:
     balanced: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     mix: MixConfig = field(default_factory=MixConfig)
+    locate: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.locate < float("inf"):
+            raise UsageError(f"task.locate = {self.locate} must be a weight from 0 up; 0.1 is usual.")
         if not 0 <= self.label_smoothing < 1:
             raise UsageError(f"task.label_smoothing = {self.label_smoothing} must be a share from 0 to below 1.")
 
@@ -56,7 +60,7 @@ class ClassifyTask(Task):
         config: loss and augmentation.
         preprocess: the declared preprocessing; its size is what the network sees.
         counts: training pictures of each class, needed for ``config.class_weights``.
-        guide: adds to the loss.
+        guides: each adds to the loss.
     """
 
     weight: Tensor | None
@@ -67,11 +71,11 @@ class ClassifyTask(Task):
         config: ClassifyConfig,
         preprocess: Preprocess,
         counts: Sequence[int],
-        guide: Guide | None = None,
+        *guides: Guide,
     ) -> None:
         super().__init__()
         self.network = network
-        self.guide = guide
+        self.guides = nn.ModuleList(guides)
         self.config = config
         self.preprocess = preprocess
         self.register_buffer("weight", inverse_frequency(counts) if config.class_weights else None, persistent=False)
@@ -92,11 +96,14 @@ class ClassifyTask(Task):
             each = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")  # (b,)
             total = (each * (self.weight[target] if target.ndim == 1 else (target * self.weight).sum(1))).mean()
         loss = Loss(total, {"cross_entropy": total.detach()})
-        return loss if self.guide is None else self.guide(loss, logits, features, batch)
+        for guide in self.guides:
+            loss = guide(loss, logits, features, batch)
+        return loss
 
     def after_step(self, step: int) -> None:
-        if self.guide is not None:
-            self.guide.after_step(step)
+        for guide in self.guides:
+            assert isinstance(guide, Guide)
+            guide.after_step(step)
 
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
         """Accuracy, mean accuracy over classes, cross-entropy and score over the pictures of all processes."""
