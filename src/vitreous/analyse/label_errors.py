@@ -31,6 +31,7 @@ class LabelErrors:
 
     Attributes:
         checked: pictures that were judged.
+        agreement: share of them that the classifier, having left them out, calls what they are labelled.
         index: (s,) which of the pictures.
         suggested: (s,) the class that each seems to be.
         given_share: (s,) the probability of the label that it has.
@@ -38,6 +39,7 @@ class LabelErrors:
     """
 
     checked: int
+    agreement: float
     index: Ints
     suggested: Ints
     given_share: NDArray[np.float64]
@@ -58,7 +60,9 @@ def find_label_errors(features: Numbers, labels: Ints, groups: Ints) -> LabelErr
     judged = np.flatnonzero(fold >= 0)
     if len(np.unique(labels[judged])) < 2:
         empty, none = np.zeros(0, dtype=np.int64), np.zeros(0)
-        return LabelErrors(checked=0, index=empty, suggested=empty, given_share=none, suggested_share=none)
+        return LabelErrors(
+            checked=0, agreement=0.0, index=empty, suggested=empty, given_share=none, suggested_share=none
+        )
     kinds, own = np.unique(labels[judged], return_inverse=True)
     chances = out_of_fold(np.asarray(features, dtype=np.float64)[judged], own, fold[judged])
     seems = confident_class(chances, own)
@@ -67,6 +71,7 @@ def find_label_errors(features: Numbers, labels: Ints, groups: Ints) -> LabelErr
     order = suspects[np.argsort(given[suspects], kind="stable")]
     return LabelErrors(
         checked=len(judged),
+        agreement=float((chances.argmax(axis=1) == own).mean()),
         index=judged[order].astype(np.int64),
         suggested=kinds[seems[order]].astype(np.int64),
         given_share=given[order],

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
+from markupsafe import Markup
+
 from vitreous.analyse.scores import least_certain, most_confident_mistakes
 from vitreous.errors import VitreousError
-from vitreous.reports.text import percent, shown
+from vitreous.reports.text import brief, percent, sentence, shown
 from vitreous.reports.verdict import Judged
 
 Thumbnail = Callable[[str], bytes | None]
@@ -27,11 +29,7 @@ class Shown:
     name: str
     source: str | None  # data URI
     alt: str
-    right: bool
-    said: str
-    said_share: str
-    truth: str
-    truth_share: str
+    lines: list[tuple[str, Markup]]  # style and words
 
 
 def mistakes(judged: Judged, thumbnail: Thumbnail | None, limit: int = 12) -> list[Shown]:
@@ -53,16 +51,21 @@ def _caption(judged: Judged, i: int, thumbnail: Thumbnail | None) -> Shown:
     chances, truth = judged.after[i], int(judged.outputs.labels[i])
     said = int(chances.argmax())
     name = judged.outputs.names[i]
+    right = said == truth
     return Shown(
         name=name,
         source=data_uri(name, thumbnail),
         alt=f"A picture of {names[truth]} that the model called {names[said]}",
-        right=said == truth,
-        said=names[said],
-        said_share=percent(float(chances[said]), 0),
-        truth=names[truth],
-        truth_share=percent(float(chances[truth]), 0),
+        lines=[
+            ("said" if right else "said wrong", line("called", names[said], float(chances[said]), bold=True)),
+            ("truth", Markup("which is right") if right else line("is", names[truth], float(chances[truth]))),
+        ],
     )
+
+
+def line(words: str, name: str, share: float, *, bold: bool = False) -> Markup:
+    """A line under a picture: a class, and how likely it is."""
+    return sentence("{} {} <b>{}</b>" if bold else "{} {} {}", words, brief(name), percent(share, 0))
 
 
 def data_uri(name: str, thumbnail: Thumbnail | None) -> str | None:

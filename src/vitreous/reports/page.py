@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from vitreous.reports import gallery, sections, verdict
+from vitreous.reports import gallery, sections, trust, verdict
 from vitreous.reports.charts import ruler
 from vitreous.reports.gallery import Thumbnail
 from vitreous.reports.recorded import Recorded, read_run
@@ -71,7 +71,7 @@ def _contents(run: Recorded, thumbnail: Thumbnail | None) -> dict[str, Any]:
         "comparison": verdict.comparison(run, judged) if judged else None,
         "origin": verdict.origin(run),
         "ruler": ruler(judged.scores.accuracy, verdict.guesses(run, judged)) if judged else None,
-        "tiles": sections.tiles(found[1], run, found[0]) if found else [],
+        "tiles": sections.tiles(found[1], run, judged, found[0]) if found else [],
         "data": sections.data(run),
         "curves": sections.learning(run),
         "kept": sections.kept(run),
@@ -80,6 +80,9 @@ def _contents(run: Recorded, thumbnail: Thumbnail | None) -> dict[str, Any]:
         "confidence": sections.confidence(judged) if judged else None,
         "wrong": gallery.mistakes(judged, thumbnail) if judged else [],
         "unsure": gallery.uncertain(judged, thumbnail) if judged else [],
+        "sets": trust.sets(run, judged) if judged else None,
+        "labels": trust.labels(run, thumbnail),
+        "copies": trust.copies(run, thumbnail),
         "limits": verdict.limits(run, judged) if found else [],
         "cost": sections.cost(run),
         "settings": sections.settings(run),

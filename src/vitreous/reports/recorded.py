@@ -18,7 +18,10 @@
     cost            dataclasses.asdict(Cost)        versions    {"python", "torch", ...}
     licences        {what: licence}                 notices     [texts]
     augmentation    {...}                           machine     {...}
+    labels          {"checked": int, "pictures": int, "suspects": int, "agreement": number, "list": [suspects]}
+    copies          {"groups", "pictures", "left_out", "across": ints, "pairs": [[name, name, what became of them]]}
 
+A suspect is ``{"name", "side", "given", "suggested", "shares": [of given, of suggested]}``; labels.csv has them all.
 ``selection.metric`` is words, as in "accuracy on validation". ``options``, ``preprocess``, ``train``,
 ``augmentation``, ``machine``, ``versions`` and ``licences`` are shown as they are, nested fields dotted; a ``config``
 inside ``network`` is for programs and is not shown.
@@ -123,7 +126,7 @@ def read_run(folder: Path) -> Recorded:
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; give the run folder that training wrote.")
     card, settings = _object(folder / "card.json"), _object(folder / "run.json")
-    rows = list(_rows(folder / "metrics.jsonl"))
+    rows = list(json_rows(folder / "metrics.jsonl"))
     if not card and (begun := _object(folder / "data.json")):
         card = {"data": begun}
     if not (card or settings or rows):
@@ -154,7 +157,8 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file with one on each line; none if there is no such file."""
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)

@@ -8,12 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vitreous.analyse.calibration import reliability
+from vitreous.analyse.calibration import calibration_interval, reliability
 from vitreous.analyse.scores import ClassScore, accepted, most_confused
 from vitreous.reports.charts import Line, bar, confidence_histogram, curves, reliability_diagram, whisker
 from vitreous.reports.matrix import LETTERED, NUMBERED, heat_map
 from vitreous.reports.recorded import Recorded, leaves
-from vitreous.reports.text import count, duration, interval, large, percent, sentence, shortened
+from vitreous.reports.text import THIN, count, duration, interval, large, percent, sentence, shortened
 from vitreous.reports.verdict import Judged
 
 Table = dict[str, Any]
@@ -26,8 +26,11 @@ POINTS = 240
 """Points of a curve beyond which neighbours are averaged."""
 
 
-def tiles(numbers: dict[str, Any], run: Recorded, split: str) -> list[tuple[str, str, str]]:
+def tiles(numbers: dict[str, Any], run: Recorded, judged: Judged | None, split: str) -> list[tuple[str, str, str]]:
     """``(name, value, what it means)`` for the row of numbers under the headline."""
+    off = "how far its confidence is off, after temperature"
+    if judged:
+        off = f"{off}; 95{THIN}% interval {interval(*calibration_interval(judged.after, judged.outputs.labels))}"
 
     def show(name: str, write: Callable[[float], str]) -> str | None:
         value = numbers.get(name)
@@ -37,7 +40,7 @@ def tiles(numbers: dict[str, Any], run: Recorded, split: str) -> list[tuple[str,
         ("Balanced accuracy", show("balanced_accuracy", percent), "every class counts the same"),
         ("Macro F1", show("macro_f1", "{:.3f}".format), "finding a class and not crying wolf, mean over classes"),
         ("Top 5", show("top5", percent), "the right name is among the first five"),
-        ("Calibration error", show("ece", percent), "how far its confidence is off, after temperature"),
+        ("Calibration error", show("ece", percent), off),
         ("Log loss", show("log_loss", "{:.3f}".format), "surprise at the right name; 0 is best"),
     ]
     chosen = run.get("metrics.val.accuracy", float)

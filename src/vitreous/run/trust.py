@@ -129,6 +129,7 @@ def _labels(prepared: Prepared, errors: LabelErrors, numbers: NDArray[np.int64])
     rows = zip(numbers, errors.suggested, errors.given_share, errors.suggested_share, strict=True)
     return {
         "checked": errors.checked,
+        "agreement": errors.agreement,
         "pictures": sum(map(sum, prepared.class_counts.values())),
         "suspects": len(numbers),
         "list": [
