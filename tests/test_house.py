@@ -46,7 +46,11 @@ MAY_IMPORT = {
         "run", "config", "models", "tasks", "data", "training", "network", "weights", "errors", "duration", "store",
     },
     "estimator": {"run", "recipes", "predictor", "data", "errors"},
-    "verbs": {"run", "recipes", "predictor", "data", "models", "weights", "training", "explain", "errors"},
+    "comparison": {
+        "run", "recipes", "results", "analyse", "reports", "store", "data", "models", "network", "training",
+        "predictor", "config", "duration", "errors",
+    },
+    "verbs": {"comparison", "run", "recipes", "predictor", "data", "models", "weights", "training", "explain", "errors"},
     "cli": {"verbs", "weights", "errors", "data", "predictor"},
 }  # fmt: skip
 
@@ -59,6 +63,7 @@ REFUSED = [
     (r"tasks/\w+", r"vitreous\.data\.(?!views|transforms|mix|preprocess)\w+"),
     (r"models/(?!__init__|describe|costs|swin(v2)?$)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families go alone
     (r"models/swin(v2)?", r"vitreous\.models\.(?!backbone|windowed)\w+"),  # but for what both Swins are made of
+    (r"comparison/\w+", r"vitreous\.training\.(?!interrupt|device|log|config)\w+"),  # runs train elsewhere
     (r"cli/\w+", r"vitreous\.weights\.(?!ledger)\w+"),
     (r"weights/\w+", r"vitreous\.store\.(?!files)\w+"),  # weights of others are files, and no run
     (r"(predictor|reports/\w+)", r"vitreous\.(tasks|training|run|recipes)"),

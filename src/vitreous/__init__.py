@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vitreous.estimator import ImageClassifier
     from vitreous.predictor import Predictor
     from vitreous.results import Classes
-    from vitreous.verbs import check, create, evaluate, list_models, load, predict, report, resume, trace, train
+    from vitreous.verbs import check, compare, create, evaluate, list_models, load, predict, report, resume, trace, train
 
 __version__ = "0.1.0"
 
@@ -46,6 +46,7 @@ _HOMES = {
     "UsageError": "vitreous.errors",
     "VitreousError": "vitreous.errors",
     "check": "vitreous.verbs",
+    "compare": "vitreous.verbs",
     "create": "vitreous.verbs",
     "evaluate": "vitreous.verbs",
     "list_models": "vitreous.verbs",
@@ -72,6 +73,7 @@ __all__ = [
     "VitreousError",
     "__version__",
     "check",
+    "compare",
     "create",
     "evaluate",
     "list_models",

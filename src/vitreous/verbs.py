@@ -9,7 +9,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Never
+
+from vitreous.comparison.verb import compare as compare
 
 if TYPE_CHECKING:
     from vitreous.data.check import CheckResult

@@ -151,6 +151,7 @@ def _torch_free(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 app.command(_torch_free(verbs.check))
 app.command(_torch_free(verbs.train))
+app.command(_torch_free(verbs.compare))
 app.command(_torch_free(verbs.resume))
 app.command(_torch_free(verbs.evaluate), name=["eval", "evaluate"])
 app.command(predict)

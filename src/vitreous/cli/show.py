@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vitreous.cli.compared import compared
 from vitreous.errors import BadData
 from vitreous.weights.ledger import RESTRICTED, repository
 
@@ -37,7 +38,12 @@ def result(value: Any) -> int:
     if isinstance(value, Path):
         _console().print(str(value), soft_wrap=True, markup=False)
         return 0
-    showers: dict[str, Callable[[Any], int]] = {"CheckResult": checked, "Predictor": trained, "Evaluation": evaluated}
+    showers: dict[str, Callable[[Any], int]] = {
+        "CheckResult": checked,
+        "Predictor": trained,
+        "Evaluation": evaluated,
+        "Comparison": compared,
+    }
     shower = showers.get(type(value).__name__)
     return shower(value) if shower else 0
 

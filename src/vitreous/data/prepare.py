@@ -190,8 +190,7 @@ def prepare(
 
     Raises:
         UsageError: there is no such source, or shares are out of range.
-        BadData: too much is unreadable; or, where labels are needed, there are none, or fewer than two classes to
-            train on, or nothing to validate on.
+        BadData: too much is unreadable; or, where labels are needed, too little to train or to validate on.
     """
     source = source if source is not None else open_source(config.source)
     if labelled:

@@ -1,0 +1,170 @@
+"""From a question to arms: one run for every model, way to begin and share of the pictures, all on the same split.
+
+An arm that cannot be is an arm with the reason; the others are not lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from vitreous import models, recipes
+from vitreous.comparison.question import AUTO, PRETRAINED, SCRATCH, SMALL, USUAL, Question
+from vitreous.data.dataset import Source
+from vitreous.data.prepare import DataConfig
+from vitreous.errors import DamagedFile, NoSpace, Unreachable, UsageError
+from vitreous.models.describe import describe
+from vitreous.run.plan import Run
+
+Mixer = Literal["attention", "conv", "none"]
+TWINS: dict[Mixer, str] = {"none": "{} without attention", "conv": "{}, convolution for attention"}
+_SMALL_SIDE = 48  # pixels; see question.SMALL
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arm:
+    """One row of the comparison.
+
+    Attributes:
+        init: "scratch", "pretrained", or the run folder it begins with.
+        mixer: of the transformer that has twins, and of these: what cells exchange information by; else None.
+        run: with seed 0; None where there can be none.
+        reason: why there can be none.
+        macs: of the forward pass, for one picture.
+    """
+
+    name: str
+    model: str
+    init: str
+    fraction: float
+    mixer: Mixer | None = None
+    run: Run | None = None
+    reason: str = ""
+    macs: int = 0
+
+    @property
+    def label(self) -> str:
+        """The name, with the fraction where that is not all."""
+        return self.name if self.fraction == 1 else f"{self.name}, {self.fraction:g} of the pictures"
+
+    def folder(self, seed: int) -> str:
+        """The name of the run folder of one seed."""
+        stem = re.sub(r"[^\w.]+", "-", self.name).strip("-")
+        return f"{stem}{'' if self.fraction == 1 else f'-{self.fraction:g}'}-seed{seed}"
+
+
+class _Entry(NamedTuple):
+    name: str
+    model: str
+    mixer: Mixer | None
+
+
+def data_of(question: Question, source: Source) -> DataConfig:
+    """The data that all arms share: split, and preprocessing at the size of the question or of the pictures."""
+    # weights of others were learned from larger pictures than what is usual from scratch
+    model = "resnet18" if PRETRAINED in question.init else AUTO
+    run, _ = recipes.choose(recipes.Wishes(data=question.data, model=model, size=question.size), source)
+    return recipes.adjust(run, [c for c in question.set if c.lstrip().startswith("data.")]).data
+
+
+def transformer(size: int) -> str:
+    """The transformer for pictures of ``size`` pixels."""
+    return next((f"hybrid_tiny_{side}" for side in (32, 64, 96) if size <= side), "hybrid_tiny_224")
+
+
+def arms(question: Question, source: Source, data: DataConfig, seconds: float) -> list[Arm]:
+    """All arms of ``question``, the whole of the pictures first.
+
+    Args:
+        source: the pictures, open.
+        data: what the arms share.
+        seconds: budget of one run.
+
+    Raises:
+        UsageError: settings that fit no arm.
+        Unreachable: no arm can begin, as the published weights cannot be fetched.
+    """
+    makers = [_Maker(question, source, data, seconds, init) for init in question.init]
+    whole = [arm for maker in makers for arm in maker.make()]
+    if not any(arm.run for arm in whole):
+        first = whole[0].reason
+        raise Unreachable(first) if any(maker.offline for maker in makers) else UsageError(first)
+    return [_of(arm, fraction) for fraction in sorted(question.fractions, reverse=True) for arm in whole]
+
+
+def _of(arm: Arm, fraction: float) -> Arm:
+    if arm.run is None:
+        return replace(arm, fraction=fraction)
+    return replace(arm, fraction=fraction, run=replace(arm.run, data=replace(arm.run.data, fraction=fraction)))
+
+
+class _Maker:
+    """Makes the arms that begin in one way."""
+
+    def __init__(self, question: Question, source: Source, data: DataConfig, seconds: float, init: str) -> None:
+        self.question, self.source, self.data, self.init = question, source, data, init
+        self.budget = f"{seconds:g}s"
+        self.offline = ""  # the hub is asked until it cannot be reached once
+
+    def make(self) -> Iterator[Arm]:
+        if self.init not in (SCRATCH, PRETRAINED):
+            yield self._arm(_Entry(f"weights of {Path(self.init).name}", AUTO, None))
+            return
+        for entry in entries(self.question.models, self.data.preprocess.size):
+            if self.init == SCRATCH or entry.mixer in (None, "attention"):
+                yield self._arm(entry)
+
+    def _arm(self, entry: _Entry) -> Arm:
+        several = len(self.question.init) > 1 and self.init in (SCRATCH, PRETRAINED)
+        name = f"{entry.name}, {self.init}" if several else entry.name
+        arm = Arm(name=name, model=entry.model, init=self.init, fraction=1.0, mixer=entry.mixer)
+        if self.init == PRETRAINED and self.offline:
+            return replace(arm, reason=self.offline)
+        try:
+            run = self._run(entry)
+            network = run.network
+            macs = describe(network.model, network.size, max(network.classes, 1), network.options).macs
+        except Unreachable as error:
+            self.offline = str(error)
+            return replace(arm, reason=self.offline)
+        except (UsageError, DamagedFile, NoSpace) as error:
+            if self.init not in (SCRATCH, PRETRAINED):
+                raise
+            return replace(arm, reason=str(error))
+        return replace(arm, model=run.network.model, run=run, macs=macs)
+
+    def _run(self, entry: _Entry) -> Run:
+        start: dict[str, Any] = {SCRATCH: {}, PRETRAINED: {"pretrained": True}}.get(self.init, {"weights": self.init})
+        size = self.data.preprocess.size
+        wishes = recipes.Wishes(data=self.question.data, model=entry.model, budget=self.budget, size=size, **start)
+        run, _ = recipes.choose(wishes, self.source)
+        if entry.mixer is not None:
+            options = {**run.network.options, "mixer": entry.mixer}
+            run = replace(run, network=replace(run.network, options=options))
+        return recipes.adjust(replace(run, data=self.data), self.question.set)
+
+
+def entries(named: Sequence[str], size: int) -> list[_Entry]:
+    """The models to compare at ``size``, the first that can be had without attention followed by its twins."""
+    found: list[_Entry] = []
+    twinned = False
+    for name in named or (SMALL if size <= _SMALL_SIDE else USUAL):
+        model = transformer(size) if name == AUTO else name
+        if twinned or not has_mixer(model):
+            found.append(_Entry(name, model, None))
+            continue
+        twinned = True
+        found.append(_Entry(name, model, "attention"))
+        found += [_Entry(words.format(name), model, mixer) for mixer, words in TWINS.items()]
+    return found
+
+
+def has_mixer(model: str) -> bool:
+    """Whether the family of ``model`` can be built without attention."""
+    module, _, config = models.FAMILIES[models.find(model).family]
+    return any(f.name == "mixer" for f in dataclasses.fields(getattr(importlib.import_module(module), config)))

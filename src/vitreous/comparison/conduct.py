@@ -1,0 +1,299 @@
+"""A comparison from the question to the page: look at the data, make the arms, run them, measure, judge, write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vitreous import duration
+from vitreous.comparison import page, verdict
+from vitreous.comparison.arms import Arm, arms, data_of
+from vitreous.comparison.probe import seconds_per_picture
+from vitreous.comparison.progress import Progress
+from vitreous.comparison.question import Question, default_budget
+from vitreous.comparison.result import Comparison
+from vitreous.comparison.standing import Finished, Standing, measure, read
+from vitreous.comparison.work import Job, work
+from vitreous.config import diff
+from vitreous.data.dataset import Source, open_source
+from vitreous.data.prepare import Prepared, prepare
+from vitreous.errors import BadData, UsageError, VitreousError
+from vitreous.run.plan import Run, read_json, to_json
+from vitreous.store.files import write_atomic
+from vitreous.store.lock import exclusive
+from vitreous.training.log import counting
+
+QUESTION, COMPARISON, RUNS = "question.json", "comparison.json", "runs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Setting:
+    """All that is fixed before the first step."""
+
+    question: Question
+    out: Path
+    prepared: Prepared
+    seconds: float  # of one run, or of the reference
+    arms: list[Arm]
+    rates: dict[str, float]  # arm to seconds a picture
+
+    @property
+    def reference(self) -> Arm:
+        """The arm whose first run says how long the others are, where time is not what is equal."""
+        return next(arm for arm in self.arms if arm.run)
+
+
+def watched(question: Question, out: str | Path | None, *, jobs: int, quiet: bool) -> Comparison:
+    """``compare`` with a bar for people, in a place of its own where none is named."""
+    progress = Progress(quiet=quiet)
+    with counting("Looking at every picture", quiet=quiet) as look:
+        return compare(question, usual_place(question) if out is None else Path(out), jobs, progress, look)
+
+
+def compare(
+    question: Question, out: Path, jobs: int, progress: Progress, look: Callable[[int, int], None] | None = None
+) -> Comparison:
+    """Answer ``question`` in the folder ``out``; what of it is there already is not done again.
+
+    Args:
+        jobs: runs at a time.
+        progress: told how far the runs are.
+        look: told how many pictures have been looked at, of how many.
+
+    Raises:
+        VitreousError: nothing can be compared, or another question was asked in this folder.
+        Interrupted: everything is kept; the same call goes on.
+    """
+    question.refuse()
+    if jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, not {jobs}.")
+    setting = _settle(question, out, look)
+    with _folder(setting), progress:
+        length, told = _length(setting, progress)
+        progress.say(f"Equal for all: {told}")
+        done = _run(setting, length, jobs, progress)
+        result = _judged(setting, done, told)
+        write_atomic(out / COMPARISON, to_json(result.to_dict()))
+        write_atomic(result.report, page.render(result).encode("utf-8", "backslashreplace"))
+    return result
+
+
+def usual_place(question: Question) -> Path:
+    """runs/DATA-comparison: the same for the same data, so that the same command goes on."""
+    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(question.data).stem) or "pictures"
+    return Path("runs") / f"{stem}-comparison"
+
+
+# ---------------------------------------------------------------- before the first step
+
+
+def _settle(question: Question, out: Path, look: Callable[[int, int], None] | None) -> _Setting:
+    """Look at the data and at every arm, and refuse what cannot be."""
+    source = open_source(question.data)
+    data = data_of(question, source)
+    prepared = prepare(data, source=source, progress=look)
+    if not len(prepared.test):
+        raise BadData("No picture is left for a test part, and models are compared on that; bring more pictures.")
+    earlier = read_json(out / QUESTION) if (out / QUESTION).exists() else None
+    seconds = duration.seconds(question.budget) if question.budget else _default(earlier, source, data.preprocess.size)
+    found, rates = _tried(arms(question, source, data, seconds))
+    least = _least(question, found, rates, len(prepared.train))
+    if least is not None and least[1] > seconds and earlier is None:
+        if question.budget is not None:
+            raise UsageError(
+                f"A budget of {question.budget} is less than one pass of {least[0]} over the {len(prepared.train):,} "
+                f"training pictures, which takes about {duration.show(least[1])}; give --budget "
+                f"{duration.show(math.ceil(1.5 * least[1]))} or more, or name other --models."
+            )
+        seconds = float(math.ceil(1.5 * least[1]))
+        found = arms(question, source, data, seconds)
+    return _Setting(question=question, out=out, prepared=prepared, seconds=seconds, arms=found, rates=rates)
+
+
+def _default(earlier: dict[str, Any] | None, source: Source, size: int) -> float:
+    return float(earlier["seconds"]) if earlier else default_budget(len(source), size)
+
+
+def _tried(found: Sequence[Arm]) -> tuple[list[Arm], dict[str, float]]:
+    """The arms, those that cannot take a single step with the reason, and the seconds a picture of the others."""
+    rates: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    for arm in found:
+        if arm.run is None or arm.name in rates or arm.name in reasons:
+            continue
+        try:
+            rates[arm.name] = seconds_per_picture(arm.run, arm.macs)
+        except VitreousError as error:
+            reasons[arm.name] = str(error)
+        except (MemoryError, RuntimeError) as error:
+            if "memory" not in f"{error}MemoryError".lower():
+                raise
+            reasons[arm.name] = "It does not fit into the memory."
+    return [replace(a, run=None, reason=reasons[a.name]) if a.name in reasons else a for a in found], rates
+
+
+def _least(
+    question: Question, found: Sequence[Arm], rates: dict[str, float], pictures: int
+) -> tuple[str, float] | None:
+    """The arm that is slowest of those with a budget, and the seconds of its epoch."""
+    if question.length:
+        return None
+    held = [arm.name for arm in found if arm.name in rates]
+    if question.equal != "time":
+        held = held[:1]
+    name = max(held, key=lambda n: rates[n])
+    return name, rates[name] * pictures
+
+
+@contextmanager
+def _folder(setting: _Setting) -> Iterator[None]:
+    """The folder of the comparison, for us alone, and for this question alone."""
+    out, there = setting.out, setting.out / QUESTION
+    asked = {
+        "question": asdict(setting.question) | {"data": setting.prepared.config.source},
+        "seconds": setting.seconds,
+        "data": setting.prepared.digests,
+    }
+    if out.is_file() or (out.is_dir() and not there.exists() and any(out.iterdir())):
+        raise UsageError(f"{out} is there already and holds no comparison; choose another folder with --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    with exclusive(out / "compare.lock"):
+        if there.exists():
+            # further seeds are the same question, asked more thoroughly
+            changes = [c for c in diff(read_json(there), _plain(asked)) if c[0] != "question.seeds"]
+            if changes:
+                name, before, now = changes[0]
+                what = "the data has changed" if name.startswith("data.") else f"{name} was {before}, is {now}"
+                raise UsageError(f"{out} holds the answer to another question: {what}; choose another --out.")
+        write_atomic(there, to_json(asked))
+        yield
+
+
+def _plain(values: Any) -> Any:
+    """``values`` as they come back from JSON."""
+    if isinstance(values, dict):
+        return {key: _plain(value) for key, value in values.items()}
+    return [_plain(value) for value in values] if isinstance(values, (list, tuple)) else values
+
+
+# ---------------------------------------------------------------- the runs
+
+
+Length = Callable[[Arm], dict[str, Any]]
+"""Fields of ``TrainConfig`` that say how long an arm trains; none where its run says so already."""
+
+
+def _length(setting: _Setting, progress: Progress) -> tuple[Length, str]:
+    """How long every arm trains, and that in words. Where it is not a time, the reference is trained first."""
+    question = setting.question
+    if question.length:
+        return (lambda arm: {}), f"{question.length}, as was set."
+    time = duration.show(setting.seconds)
+    if question.equal == "time":
+        return (lambda arm: {}), f"{time} of wall-clock time a run, from its first look at the data to its last step."
+    job = _job(setting, setting.reference, 0, {})
+    progress.plan({job: setting.seconds}, 1)
+    work([job], at_once=1, tell=progress.tell)
+    if job.reason:
+        raise UsageError(f"{setting.reference.name} failed, whose length all others were to have: {job.reason}")
+    done = read(job.place, 0)
+    name = setting.reference.name
+    if question.equal == "steps":
+        return (lambda arm: {"steps": done.steps}), f"{done.steps:,} steps, which {name} took in {time}."
+    if question.equal == "epochs":
+        passes = f"{done.epochs:.3g} passes over the training pictures"
+        return (lambda arm: {"epochs": done.epochs}), f"{passes}, which {name} took in {time}."
+    total = done.epochs * done.macs
+
+    def by_macs(arm: Arm) -> dict[str, Any]:
+        return {"epochs": total / max(arm.macs, 1)}
+
+    return by_macs, f"the multiply-accumulates of {done.epochs:.3g} passes of {name}, which took {time}."
+
+
+def _job(setting: _Setting, arm: Arm, seed: int, length: dict[str, Any]) -> Job:
+    assert arm.run is not None
+    run: Run = replace(arm.run, seed=seed)
+    if length:
+        run = replace(
+            run, train=replace(run.train, **{"steps": None, "epochs": None, "budget_seconds": None, **length})
+        )
+    return Job(label=f"{arm.label}, seed {seed}", run=run, place=setting.out / RUNS / arm.folder(seed))
+
+
+def _run(setting: _Setting, length: Length, at_once: int, progress: Progress) -> dict[tuple[Arm, int], Job]:
+    """Every arm's runs. The seeds come in turn, so that a comparison that is stopped early has all arms."""
+    jobs: dict[tuple[Arm, int], Job] = {}
+    expected: dict[Job, float] = {}
+    for seed in range(setting.question.seeds):
+        for arm in setting.arms:
+            if arm.run is None:
+                continue
+            first = seed == 0 and arm is setting.reference
+            jobs[arm, seed] = job = _job(setting, arm, seed, {} if first else length(arm))
+            expected[job] = _seconds(setting, arm, job.run)
+    progress.plan(expected, at_once)
+    work(list(jobs.values()), at_once=at_once, tell=progress.tell)
+    return jobs
+
+
+def _seconds(setting: _Setting, arm: Arm, run: Run) -> float:
+    """About how long a run trains."""
+    train, pictures = run.train, arm.fraction * len(setting.prepared.train)
+    if train.budget_seconds is not None:
+        return train.budget_seconds
+    seen = train.steps * train.batch if train.steps is not None else (train.epochs or 1.0) * pictures
+    return float(seen * setting.rates[arm.name])
+
+
+# ---------------------------------------------------------------- what came of it
+
+
+def _judged(setting: _Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> Comparison:
+    standings = [_standing(arm, jobs) for arm in setting.arms]
+    most = max(setting.question.fractions)
+    # only now, when no other process of ours is at work
+    standings = [
+        replace(s, speed=measure(s.runs[0].folder)) if s.runs and s.arm.fraction == most else s for s in standings
+    ]
+    standings.sort(key=lambda s: (-s.arm.fraction, not s.runs, -s.validation if s.runs else 0.0))
+    counts = {side: sum(each) for side, each in setting.prepared.class_counts.items()}
+    complete = [s for s in standings if s.runs and s.arm.fraction == most]
+    judgement = verdict.judge(complete, share=counts["test"] / sum(counts.values()))
+    return Comparison(
+        question=setting.question,
+        arms=tuple(standings),
+        verdict=judgement.verdict,
+        remarks=tuple(judgement.remarks),
+        pairs=tuple(p.named() for p in judgement.pairs),
+        equal=told,
+        data={
+            "source": setting.prepared.source.root,
+            "size": setting.prepared.config.preprocess.size,
+            "classes": list(setting.prepared.classes),
+            "counts": counts,
+            "digests": setting.prepared.digests,
+            "notices": list(setting.prepared.notices),
+        },
+        folder=setting.out,
+    )
+
+
+def _standing(arm: Arm, jobs: dict[tuple[Arm, int], Job]) -> Standing:
+    runs: list[Finished] = []
+    reasons = {0: arm.reason} if arm.run is None else {}
+    for (other, seed), job in jobs.items():
+        if other is not arm:
+            continue
+        if job.reason:
+            reasons[seed] = job.reason
+            continue
+        try:
+            runs.append(read(job.place, seed))
+        except VitreousError as error:
+            reasons[seed] = str(error)
+    return Standing(arm=arm, runs=tuple(runs), reasons=reasons)

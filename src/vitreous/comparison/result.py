@@ -1,0 +1,65 @@
+"""The result of a comparison, for programs: every arm, the differences that were tested, and the sentences."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vitreous.comparison.question import Question
+from vitreous.comparison.standing import Standing
+from vitreous.comparison.statistics import Difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What came of a comparison.
+
+    Attributes:
+        arms: best on validation first, those that failed last; smaller fractions of the pictures come after.
+        verdict: one sentence: which to use, by how much and at what cost, or that the data cannot tell.
+        remarks: further sentences, such as whether attention earned its time.
+        pairs: the differences that these speak of: (name, name, first less second).
+        equal: what all arms had the same of, in words.
+        folder: where the runs, comparison.json and comparison.html lie.
+    """
+
+    question: Question
+    arms: tuple[Standing, ...]
+    verdict: str
+    remarks: tuple[str, ...]
+    pairs: tuple[tuple[str, str, Difference], ...]
+    equal: str
+    data: dict[str, Any]
+    folder: Path
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.folder / "comparison.html"
+
+    def __repr__(self) -> str:
+        done = sum(bool(arm.runs) for arm in self.arms)
+        return f"<comparison of {done} arms in {self.folder}: {self.verdict}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values: what comparison.json holds."""
+        return {
+            "question": asdict(self.question),
+            "data": self.data,
+            "equal": self.equal,
+            "verdict": self.verdict,
+            "remarks": list(self.remarks),
+            "method": METHOD,
+            "pairs": [{"first": a, "second": b, **asdict(found)} for a, b, found in self.pairs],
+            "arms": [arm.to_dict() for arm in self.arms],
+        }
+
+
+METHOD = (
+    "Arms are ranked by their accuracy on the validation part and measured on the test part, which chose nothing. "
+    "Intervals are 95 %: over seeds Student's t; over pictures Wilson's, for the number of pictures that the answers "
+    "of all seeds amount to. Differences are paired by picture: 20,000 bootstrap draws of the pictures, with one added "
+    "for each side (Bonett and Price 2012), and Student's t for the luck of the seeds beyond that of single answers. "
+    "What would tell is worked out for a power of 80 %."
+)

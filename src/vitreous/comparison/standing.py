@@ -1,0 +1,227 @@
+"""What an arm amounts to: its finished runs, read from their folders, and how fast its network answers.
+
+Knows nothing of how runs are made.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitreous.comparison.arms import Arm, Mixer
+from vitreous.comparison.question import SCRATCH
+from vitreous.comparison.statistics import Interval, Right, over_pictures, over_seeds
+from vitreous.errors import DamagedFile
+from vitreous.predictor import Predictor
+from vitreous.reports.recorded import Recorded, json_rows, read_run
+from vitreous.run.outcome import speed
+
+_REPEATS = 30  # single pictures that are timed
+
+
+class Point(NamedTuple):
+    """One evaluation on the way: when, and how good it was on the validation part."""
+
+    seconds: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """One run that has ended well."""
+
+    seed: int
+    folder: Path
+    right: NDArray[np.bool_]  # (n,) on the test part, in the order of its contents
+    validation: float
+    minutes: float
+    epochs: float
+    steps: int
+    peak_mb: float | None
+    parameters: int
+    macs: int
+    initialisation: str
+    train_pictures: int
+    curve: tuple[Point, ...]
+
+
+class Speed(NamedTuple):
+    """How fast a network answers on this machine."""
+
+    latency_ms: float  # median for one picture
+    images_per_second: float  # 32 at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """An arm with what came of it; without ``runs`` it failed altogether.
+
+    Attributes:
+        reasons: seed to why that run failed.
+    """
+
+    arm: Arm
+    runs: tuple[Finished, ...] = ()
+    reasons: dict[int, str]
+    speed: Speed | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the arm."""
+        return self.arm.label
+
+    @property
+    def mixer(self) -> Mixer | None:
+        """Of the arm."""
+        return self.arm.mixer
+
+    @property
+    def is_scratch(self) -> bool:
+        """Whether it began with fresh weights."""
+        return self.arm.init == SCRATCH
+
+    @property
+    def right(self) -> Right:
+        """(s, n) whether each seed's run was right on each picture of the test part."""
+        return np.stack([run.right for run in self.runs])
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Median time for one picture."""
+        return self.speed.latency_ms if self.speed else None
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over seeds, on the test part."""
+        return float(self.right.mean())
+
+    @property
+    def validation(self) -> float:
+        """Mean over seeds of the best accuracy on the validation part: what arms are ranked by."""
+        return statistics.fmean(run.validation for run in self.runs)
+
+    @property
+    def over_seeds(self) -> Interval | None:
+        """95 % interval of the accuracy over seeds."""
+        return over_seeds([float(run.right.mean()) for run in self.runs])
+
+    @property
+    def over_pictures(self) -> Interval:
+        """95 % interval of the accuracy over pictures."""
+        return over_pictures(self.right)
+
+    @property
+    def peak_mb(self) -> float | None:
+        """The most memory that any of the runs held at once, in 10**6 bytes."""
+        return max((run.peak_mb for run in self.runs if run.peak_mb is not None), default=None)
+
+    def mean(self, name: str) -> float:
+        """Mean over seeds of a field of ``Finished``."""
+        return statistics.fmean(getattr(run, name) for run in self.runs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        arm = self.arm
+        values: dict[str, Any] = {
+            "name": arm.name,
+            "model": arm.model,
+            "init": arm.init,
+            "mixer": arm.mixer,
+            "fraction": arm.fraction,
+            "failed": {str(seed): reason for seed, reason in self.reasons.items()} or None,
+        }
+        if not self.runs:
+            return values | {"accuracy": None}
+        first = self.runs[0]
+        return values | {
+            "initialisation": first.initialisation,
+            "accuracy": self.accuracy,
+            "accuracy_over_seeds": self.over_seeds,
+            "accuracy_over_pictures": self.over_pictures,
+            "validation_accuracy": self.validation,
+            "parameters": first.parameters,
+            "macs": first.macs,
+            "train_pictures": first.train_pictures,
+            "train_minutes": self.mean("minutes"),
+            "epochs": self.mean("epochs"),
+            "steps": self.mean("steps"),
+            "peak_memory_mb": self.peak_mb,
+            "latency_ms": self.latency_ms,
+            "images_per_second": self.speed and self.speed.images_per_second,
+            "runs": [
+                {
+                    "seed": run.seed,
+                    "folder": str(run.folder),
+                    "accuracy": float(run.right.mean()),
+                    "validation_accuracy": run.validation,
+                    "curve": [list(point) for point in run.curve],
+                }
+                for run in self.runs
+            ],
+        }
+
+
+def read(folder: Path, seed: int) -> Finished:
+    """The finished run in ``folder``.
+
+    Raises:
+        DamagedFile: the folder does not hold what a run writes.
+    """
+    run = read_run(folder)
+    outputs = run.outputs.get("test")
+    if outputs is None or not len(outputs.labels):
+        raise DamagedFile(f"{folder} has no answers on test pictures; remove it and run the same command again.")
+    numbers = {n: run.get(n, float) for n in ("cost.minutes", "train.epochs", "train.steps", "metrics.val.accuracy")}
+    missing = [name for name, value in numbers.items() if value is None]
+    if missing:
+        raise DamagedFile(f"{folder}/card.json has no {missing[0]}; remove the folder and run the same command again.")
+    minutes, epochs, steps, validation = (float(value or 0.0) for value in numbers.values())
+    return Finished(
+        seed=seed,
+        folder=folder,
+        right=outputs.logits.argmax(axis=1) == outputs.labels,
+        validation=validation,
+        minutes=minutes,
+        epochs=epochs,
+        steps=int(steps),
+        peak_mb=run.get("cost.peak_memory_mb", float),
+        parameters=run.get("cost.parameters", int) or 0,
+        macs=run.get("cost.macs", int) or 0,
+        initialisation=run.get("initialisation", str) or "",
+        train_pictures=sum(run.counts("train") or []),
+        curve=_curve(run, folder),
+    )
+
+
+def _curve(run: Recorded, folder: Path) -> tuple[Point, ...]:
+    """Accuracy on validation at each evaluation, by the clock of the run."""
+    moments = {row["step"]: row["seconds"] for row in json_rows(folder / "timings.jsonl") if "seconds" in row}
+    found = [
+        Point(moments[row["step"]], row["val"]["accuracy"])
+        for row in run.rows
+        if "accuracy" in (row.get("val") or {}) and row.get("step") in moments
+    ]
+    return tuple(sorted(found))
+
+
+@torch.inference_mode()
+def measure(folder: Path) -> Speed:
+    """Time the network of a finished run: nothing else should be at work meanwhile."""
+    network = Predictor.load(folder).network
+    many = speed(network)
+    network = network.optimise()
+    size = network.config.size
+    image = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, device=network.mean.device)
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        network(image).cpu()
+        times.append(time.perf_counter() - start)
+    return Speed(1e3 * statistics.median(times), many)

@@ -1,0 +1,186 @@
+"""From standings to sentences: which model to use, or that the data cannot tell; and what attention was worth.
+
+Pure: numbers in, words out. Arms that began with weights of others and arms from scratch are judged apart, and only
+then held against each other, which is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from vitreous.comparison.statistics import Difference, Right, difference, needed
+
+_ALIKE = 1.15  # ratio below which two latencies are called the same
+_REACH = 10**6  # pictures; beyond, a number of them is no advice
+
+
+class Contender(Protocol):
+    """What a verdict needs to know of an arm."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def right(self) -> Right: ...
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def validation(self) -> float: ...
+    @property
+    def is_scratch(self) -> bool: ...
+    @property
+    def mixer(self) -> str | None: ...
+    @property
+    def latency_ms(self) -> float | None: ...
+
+
+class Pair(NamedTuple):
+    """Two arms, and the first less the second."""
+
+    first: Contender
+    second: Contender
+    found: Difference
+
+    def named(self) -> tuple[str, str, Difference]:
+        """Without the arms."""
+        return self.first.name, self.second.name, self.found
+
+
+def pair(a: Contender, b: Contender) -> Pair:
+    """The two, the one that is better on test first."""
+    found = difference(a.right, b.right)
+    return Pair(a, b, found) if found.value >= 0 else Pair(b, a, found.reversed())
+
+
+class Judgement(NamedTuple):
+    """The verdict in one sentence, what else is to be said, and the pairs that were held against each other."""
+
+    verdict: str
+    remarks: list[str]
+    pairs: list[Pair]
+
+
+def judge(arms: Sequence[Contender], *, share: float = 0.15) -> Judgement:
+    """The verdict on arms that all learned from all pictures.
+
+    Args:
+        arms: those with finished runs, in any order.
+        share: of all pictures that the test part is, for advice on how many more there should be.
+    """
+    ranked = sorted(arms, key=lambda arm: -arm.validation)
+    kinds = [[arm for arm in ranked if arm.is_scratch is scratch] for scratch in (True, False)]
+    if not ranked:
+        return Judgement("No arm finished, so there is nothing to compare; the reasons are in the table.", [], [])
+    if all(kinds):
+        judged = _both(kinds[0], kinds[1], share)
+    elif len(ranked) == 1:
+        only = ranked[0]
+        judged = Judgement(
+            f"Only {only.name} finished, with {only.accuracy:.1%} on test; there is nothing to compare it with.", [], []
+        )
+    else:
+        top = pair(*ranked[:2])
+        judged = Judgement(sentence(top, share), [], [top])
+    remark, pairs = attention(ranked)
+    return Judgement(judged.verdict, [*judged.remarks, *remark], [*judged.pairs, *pairs])
+
+
+def _both(scratch: list[Contender], begun: list[Contender], share: float) -> Judgement:
+    """Arms of both kinds: the best of each, and each kind's own verdict as a remark."""
+    top = pair(begun[0], scratch[0])
+    fair = "they differ in what they began with, not only in the network"
+    verdict = f"{sentence(top, share)[:-1]}; {fair}."
+    remarks, pairs = [], [top]
+    for words, kind in (("From scratch", scratch), ("With weights of others", begun)):
+        if len(kind) > 1:
+            own = pair(*kind[:2])
+            pairs.append(own)
+            remarks.append(f"{words}: {sentence(own, share)}")
+        else:
+            remarks.append(f"{words} there is only {kind[0].name}, with {kind[0].accuracy:.1%} on test.")
+    return Judgement(verdict, remarks, pairs)
+
+
+def sentence(top: Pair, share: float) -> str:
+    """Which of the top two to use, or what it would take to tell."""
+    if top.found.told:
+        text = f"Use {top.first.name}: {top.first.accuracy:.1%} of the test pictures right, "
+        text += f"{gap(top.found)} more than {top.second.name}{_cost(top.first, top.second)}"
+        return f"{text}{_one_seed(top.found)}."
+    cheap = _cheaper(top.first, top.second)
+    text = f"The data cannot tell {top.first.name} from {top.second.name} ({gap(top.found)})"
+    text += f"; take {cheap[0].name}, which {cheap[1]}" if cheap else "; either will do"
+    return f"{text}; {advice(top.found, share)}{_one_seed(top.found)}."
+
+
+def gap(found: Difference) -> str:
+    """A difference in points, with its interval."""
+    low, high = 100 * found.low, 100 * found.high
+    return f"{100 * found.value:.1f} points, 95 % interval {low:.1f} to {high:.1f}"
+
+
+def advice(found: Difference, share: float) -> str:
+    """How many more pictures or seeds would tell, should the difference be what it seems."""
+    if found.value == 0:
+        return "they were right equally often, so no number of pictures or seeds would tell if that is how it is"
+    need = needed(found)
+    ways = []
+    if need.pictures is not None and need.pictures < _REACH:
+        more = max(need.pictures - found.pictures, 1)
+        ways.append(f"about {_round(more):,} more test pictures ({_round(more / share):,} more in all, at this split)")
+    if need.seeds is not None and need.seeds <= 100 and found.seeds > 1:
+        ways.append(f"about {max(need.seeds - found.seeds, 1)} more seeds")
+    if not ways:
+        return "so small a difference is out of reach of any sensible number of pictures or seeds"
+    return f"{' or '.join(ways)} would tell, if the difference is as large as it looks"
+
+
+def attention(ranked: Sequence[Contender]) -> tuple[list[str], list[Pair]]:
+    """Whether the transformer was better than the same network without attention, and with convolutions instead."""
+    by_mixer = {arm.mixer: arm for arm in ranked if arm.mixer is not None}
+    own = by_mixer.pop("attention", None)
+    if own is None or not by_mixer:
+        return [], []
+    words = {"none": "nothing in its place", "conv": "a convolution of equal cost in its place"}
+    said, pairs = [], []
+    for mixer in ("none", "conv"):
+        if mixer not in by_mixer:
+            continue
+        found = difference(own.right, by_mixer[mixer].right)
+        pairs.append(Pair(own, by_mixer[mixer], found))
+        how = "better than" if found.low > 0 else "worse than" if found.high < 0 else "not told from"
+        said.append(f"{how} with {words[mixer]} ({gap(found)})")
+    earned = all(p.found.low > 0 for p in pairs)
+    harmed = any(p.found.high < 0 for p in pairs)
+    verdict = "earned its time" if earned else "did not pay" if harmed else "did not show that it earns its time"
+    return [f"Attention {verdict} on these pictures: {own.name} was {' and '.join(said)}."], pairs
+
+
+def _cost(first: Contender, second: Contender) -> str:
+    """What the better one costs in time an answer, beside the other."""
+    if not first.latency_ms or not second.latency_ms:
+        return ""
+    ratio = first.latency_ms / second.latency_ms
+    times = f"{first.latency_ms:.1f} ms a picture against {second.latency_ms:.1f}"
+    if ratio > _ALIKE:
+        return f", at {ratio:.1f} times its time to answer ({times})"
+    return f", and answers {1 / ratio:.1f} times as fast ({times})" if ratio < 1 / _ALIKE else f", as fast ({times})"
+
+
+def _cheaper(a: Contender, b: Contender) -> tuple[Contender, str] | None:
+    """The one that answers faster, if either clearly does."""
+    if not a.latency_ms or not b.latency_ms:
+        return None
+    fast, slow = sorted((a, b), key=lambda arm: arm.latency_ms or 0.0)
+    ratio = (slow.latency_ms or 0.0) / (fast.latency_ms or 1.0)
+    return (fast, f"answers {ratio:.1f} times as fast") if ratio > _ALIKE else None
+
+
+def _one_seed(found: Difference) -> str:
+    return "; one seed each, so luck of the seed is not in this interval" if found.seeds < 2 else ""
+
+
+def _round(number: float) -> int:
+    """Two digits are all that such a number has."""
+    size = max(1, 10 ** (len(str(int(number))) - 2))
+    return int(-(-number // size) * size)

@@ -1,0 +1,167 @@
+"""Runs, each in a process of its own: what is finished is left alone, what was stopped goes on, what fails is noted.
+
+Knows nothing of what the runs are compared for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from vitreous.config import diff, to_dict
+from vitreous.errors import DamagedFile, UsageError
+from vitreous.run.plan import Run, read_json, to_json
+from vitreous.store.checkpoint import RUN, RunFolder
+from vitreous.store.files import write_atomic
+from vitreous.training.interrupt import Interrupted, StopSwitch
+
+_LOOK = 0.1  # seconds between two looks at the processes
+_GRACE = 60.0  # seconds in which a process that was asked to stop has to save itself
+
+Tell = Callable[[Sequence["Job"], Sequence["Job"]], None]
+"""Called with (those at work, those that have ended) whenever there may be something to show."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One run on its way."""
+
+    label: str
+    run: Run
+    place: Path
+    reason: str = ""  # why it failed
+    begun: float = 0.0  # moment, monotonic
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    errors: IO[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run folder is there and whole."""
+        return RunFolder(self.place).is_sealed()
+
+
+def work(jobs: Sequence[Job], *, at_once: int, tell: Tell) -> None:
+    """Run whatever of ``jobs`` has not finished, ``at_once`` at a time; failures are left in ``Job.reason``.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the runs at work have saved themselves.
+        UsageError: a run folder holds another run than the one that is asked for.
+    """
+    for job in jobs:
+        refuse_another(job)
+    waiting = deque(job for job in jobs if not job.is_finished)
+    ended = [job for job in jobs if job.is_finished]
+    active: list[Job] = []
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+    with StopSwitch() as stop:
+        try:
+            while waiting or active:
+                while waiting and len(active) < at_once and not stop.number:
+                    active.append(_start(waiting.popleft(), threads))
+                _reap(active, ended)
+                if stop.number:
+                    raise Interrupted(stop.number, "Stopped; what is done is kept: the same command goes on from here.")
+                tell(active, ended)
+                time.sleep(_LOOK)
+        finally:
+            _stop(active)
+    tell(active, ended)
+
+
+def refuse_another(job: Job) -> None:
+    """Refuse to take for ``job`` a run folder of other settings.
+
+    Raises:
+        UsageError: names what differs.
+    """
+    if not (job.place / RUN).exists():
+        return
+    there, asked = read_json(job.place / RUN), to_dict(job.run)
+    for values in (there, asked):  # known only when it is over, or of no influence
+        values["train"]["plan"] = None
+        values["network"]["classes"] = None
+        for name in ("workers", "tensorboard"):
+            values.pop(name, None)
+    changes = diff(there, asked)
+    if changes:
+        path, before, now = changes[0]
+        raise UsageError(
+            f"{job.place} is another run ({path} was {before}, is {now}); choose another folder with --out."
+        )
+
+
+def _start(job: Job, threads: int) -> Job:
+    folder = RunFolder(job.place)
+    if (job.place / RUN).exists() and folder.steps():
+        command = ["resume", str(job.place)]
+    else:
+        settings = job.place.parent / f"{job.place.name}.json"
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(settings, to_json(to_dict(job.run)))
+        command = ["train", str(settings), "--out", str(job.place), "--overwrite"]
+    job.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process has ended
+    environment: dict[str, Any] = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    job.begun = time.monotonic()
+    # a session of its own: Ctrl-C reaches us alone, and we hand it on once
+    job.process = subprocess.Popen(
+        [sys.executable, "-m", "vitreous", *command, "--quiet"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=job.errors,
+        env=environment,
+        start_new_session=True,
+    )
+    return job
+
+
+def _reap(active: list[Job], ended: list[Job]) -> None:
+    for job in list(active):
+        assert job.process is not None
+        code = job.process.poll()
+        if code is None:
+            continue
+        active.remove(job)
+        ended.append(job)
+        job.reason = "" if code == 0 and job.is_finished else _why(job, code)
+
+
+def _why(job: Job, code: int) -> str:
+    """What a process that failed has said last."""
+    assert job.errors is not None
+    job.errors.seek(0)
+    said = [line.strip() for line in job.errors.read().decode(errors="replace").splitlines() if line.strip()]
+    job.errors.close()
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+        return f"Its process was killed ({name}){hint}."
+    with contextlib.suppress(DamagedFile):
+        if not said and code == 0:
+            return "It ended without a whole run folder."
+    return said[-1] if said else f"It ended with exit code {code} and no word."
+
+
+def _stop(active: Sequence[Job]) -> None:
+    """Ask those at work to save themselves, and wait."""
+    for job in active:
+        if job.process is not None:
+            job.process.terminate()
+    end = time.monotonic() + _GRACE
+    for job in active:
+        if job.process is None:
+            continue
+        try:
+            job.process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            job.process.kill()
+            job.process.wait()
