@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -164,3 +165,44 @@ def test_what_a_run_is_called(trained: Path) -> None:
     with pytest.raises(vt.UnreadableImage, match="multiply by 255"):
         run.predict(np.zeros((8, 8, 3)))
     assert "There is no file" in run.predict(["nowhere.jpg"])[0].error
+
+
+def test_a_predictor_that_has_answered_can_be_pickled(run: vt.Predictor) -> None:
+    """As workers and scikit-learn do it; its optimised network, which cannot be, is made anew."""
+    image = torch.randint(0, 256, (2, 3, run.preprocess.size, run.preprocess.size), dtype=torch.uint8)
+    expected = run.probabilities(image)
+    assert torch.equal(pickle.loads(pickle.dumps(run)).probabilities(image), expected)
+
+
+def test_sets_of_names_hold_what_was_asked_on_test(run: vt.Predictor, photos: Path, trained: Path) -> None:
+    names = json.loads((trained / "outputs.json").read_text())["test"]
+    answers = run.predict([photos / name for name in names], coverage=0.8)
+    for answer in answers:
+        chances = dict(answer.top(2))
+        likely = {name for name, share in chances.items() if share >= run.threshold(0.8)} | {answer.label}
+        assert set(answer.covering) == likely and answer.covering[0] == answer.label
+        assert answer.to_dict()["covering"] == list(answer.covering)
+    held = np.mean([name.split("/")[0] in a.covering for a, name in zip(answers, names, strict=True)])
+    assert held >= 0.6, "15 pictures or so: five deviations"
+    assert run.predict(photos / names[0]).covering is None
+
+
+def test_more_than_validation_can_promise_is_refused(run: vt.Predictor, photos: Path) -> None:
+    n = sum(run.card["data"]["counts"]["val"])
+    with pytest.raises(vt.UsageError, match=rf"need 999 validation pictures and this run has {n}; ask for at most 0\."):
+        run.predict(photos / "round", coverage=0.999)
+    with pytest.raises(vt.UsageError, match="between 0 and 1"):
+        run.predict(photos / "round", coverage=90)
+
+
+def test_how_unfamiliar_a_picture_is(run: vt.Predictor, photos: Path) -> None:
+    answers = run.predict(photos)
+    n = sum(run.card["data"]["counts"]["val"])
+    shares = np.array([a.unfamiliar for a in answers])
+    assert np.allclose(shares * n, np.round(shares * n)) and 0 < shares.mean() < 1
+    assert "unfamiliar" in answers[0].to_dict() and len(answers[0].row()) == len(answers[0].header(run.classes))
+
+
+def test_a_picture_that_cannot_be_read_has_no_set(run: vt.Predictor) -> None:
+    (answer,) = run.predict(["gone.jpg"], coverage=0.8)
+    assert answer.covering is None and answer.unfamiliar is None and answer.error is not None

@@ -13,6 +13,7 @@ from vitreous.analyse.calibration import (
     COLDEST,
     DOUBT,
     HOTTEST,
+    calibration_interval,
     expected_calibration_error,
     fit_temperature,
     log_loss,
@@ -156,3 +157,24 @@ def test_every_picture_is_in_one_bin() -> None:
     assert groups[-1].count == 2
     assert all(g.low <= g.confidence <= g.high + 1e-12 for g in groups)
     assert groups[0].accuracy is None and groups[-1].accuracy == 1.0
+
+
+@pytest.mark.parametrize(("n", "shift"), [(40, 0.0), (40, 0.1), (300, 0.0), (300, 0.03), (300, 0.1)])
+def test_the_interval_of_the_error_holds_the_true_one(n: int, shift: float) -> None:
+    """A model of two classes that is right ``shift`` less often than it says; a plain bootstrap misses a shift of 0."""
+    rng, repeats, true = np.random.default_rng(n), 100, shift
+    held = wide = 0
+    for _ in range(repeats):
+        confidence = 0.6 + 0.4 * rng.beta(2, 1, n)
+        right = rng.random(n) < confidence - shift
+        chances = np.stack([confidence, 1 - confidence], axis=1)
+        low, high = calibration_interval(chances, (~right).astype(int), draws=200)
+        held += low <= true <= high
+        wide += high - low
+        assert low <= expected_calibration_error(chances, (~right).astype(int)) <= high
+    assert held >= 0.93 * repeats
+    assert wide / repeats < 3 / np.sqrt(n), "an interval that says nothing holds everything"
+
+
+def test_an_interval_without_pictures_says_nothing() -> None:
+    assert calibration_interval(np.zeros((0, 3)), np.zeros(0, int)) == (0.0, 1.0)

@@ -10,7 +10,7 @@ from vitreous.analyse.conformal import conformity, pictures_needed, prediction_s
 from vitreous.analyse.scores import proportion
 from vitreous.reports.gallery import Shown, Thumbnail, data_uri, line
 from vitreous.reports.recorded import Recorded
-from vitreous.reports.text import count, interval, percent, sentence, shown
+from vitreous.reports.text import brief, count, interval, percent, sentence, shown
 from vitreous.reports.verdict import Judged
 
 Table = dict[str, Any]
@@ -64,21 +64,20 @@ def labels(run: Recorded, thumbnail: Thumbnail | None) -> Table | None:
         "suspects": suspects,
         "share": percent(suspects / checked),
         "agreement": percent(run.get("labels.agreement", float)),
-        "file": f"{run.name}/labels.csv",
         "shown": [_suspect(row, thumbnail) for row in listed[:GALLERY]],
     }
 
 
 def _suspect(row: Mapping[str, Any], thumbnail: Thumbnail | None) -> Shown:
     name, given, suggested = (str(row.get(field, "")) for field in ("name", "given", "suggested"))
-    given_share, best_share = row.get("shares") or (0.0, 0.0)
+    shares = row.get("shares") or [0.0, 0.0]
     return Shown(
         name=name,
         source=data_uri(name, thumbnail),
         alt=f"A picture labelled {shown(given)} that looks like {shown(suggested)}",
         lines=[
-            ("said wrong", line("looks like", suggested, best_share, bold=True)),
-            ("truth", line("labelled", given, given_share)),
+            ("said wrong", line("looks like", suggested, shares[1], bold=True)),
+            ("truth", sentence("labelled {}", brief(given))),
             ("truth", sentence("in {}", SIDES.get(str(row.get("side")), "the data"))),
         ],
     )
