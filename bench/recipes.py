@@ -1,9 +1,10 @@
 """Models trained end to end on real pictures, several seeds each: the numbers of docs/recipes.md.
 
-    python bench/recipes.py --data ../shared/data [--only breeds3] [--seeds 3] [--jobs 2]
+    python bench/recipes.py --data ../shared/data --table start [--only "3m hybrid"] [--seeds 3] [--jobs 2]
 
-Each arm is one ``vitreous train`` command in a process of its own with one thread, so two of them share two cores
-fairly. Finished runs are kept in bench/results/recipes.json and not repeated; the table is printed at the end.
+Each arm is one ``vitreous train`` command in a process of its own with one thread, bound to a core of its own, so that
+two of them share two cores fairly. Finished runs are kept in bench/results/recipes.json and not repeated; the table is
+printed at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Lock
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -26,13 +29,48 @@ from rich.table import Table
 RESULTS = Path(__file__).parent / "results" / "recipes.json"
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # 97.5 % quantiles of Student's t for n seeds
 
-ARMS = [
-    # name of the data, below --data, model, further options
-    ("breeds3", "pets/breeds3", "vit_pico_patch8_96", ("--budget", "4m")),
-    ("breeds3", "pets/breeds3", "resnet18", ("--budget", "4m", "--size", "96")),
-    ("cifar10_jpeg", "cifar10_jpeg", "vit_pico_patch4_32", ("--budget", "4m")),
-    ("cifar10_jpeg", "cifar10_jpeg", "resnet20_cifar", ("--budget", "4m")),
-]
+
+class Arm(NamedTuple):
+    """One line of a table: what is trained on what, and how."""
+
+    data: str  # below --data
+    label: str
+    options: tuple[str, ...]
+
+
+def arm(data: str, label: str, *options: str) -> Arm:
+    """``options`` are words of a command line; what has an equals sign is a --set."""
+    words = [word for option in options for word in (["--set", option] if "=" in option else option.split())]
+    return Arm(data, label, tuple(words))
+
+
+CIFAR, BREEDS = "cifar10_jpeg", "pets/breeds3"
+NOVICE = ("train.optim.name=adamw", "train.optim.ema=none", "task.label_smoothing=0")
+HYBRID = "--model hybrid_tiny_32"
+
+TABLES = {
+    # where the default stands on cifar10_jpeg, at equal time
+    "start": [
+        arm(CIFAR, f"{budget} {label}", f"--budget {budget}", *options)
+        for budget in ("3m", "10m", "40m")
+        for label, options in {
+            "novice ViT": ("--model vit_pico_patch4_32", *NOVICE),
+            "hybrid": (HYBRID,),
+            "hybrid, convolution for attention": (HYBRID, "network.options.mixer=conv"),
+            "hybrid, nothing for attention": (HYBRID, "network.options.mixer=none"),
+            "ResNet-20": ("--model resnet20_cifar",),
+        }.items()
+    ],
+    "breeds": [
+        arm(BREEDS, f"4m {label}", "--budget 4m", *options)
+        for label, options in {
+            "hybrid": ("--model hybrid_tiny_96",),
+            "hybrid, nothing for attention": ("--model hybrid_tiny_96", "network.options.mixer=none"),
+            "ViT": ("--model vit_pico_patch8_96",),
+            "ResNet-18": ("--model resnet18", "--size 96"),
+        }.items()
+    ],
+}
 
 lock = Lock()
 
@@ -41,24 +79,31 @@ def load() -> dict[str, dict]:
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
-def train(data: Path, arm: tuple[str, str, str, tuple[str, ...]], seed: int) -> None:
-    name, place, model, options = arm
-    command = ["train", f"DATA/{place}", "--model", model, *options, "--seed", str(seed)]
+def train(data: Path, arm: Arm, seed: int, cores: SimpleQueue[int]) -> None:
+    command = ["train", f"DATA/{arm.data}", *arm.options, "--seed", str(seed)]
     key = "vitreous " + " ".join(command)
     if key in load():
         return
+    core = cores.get()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        real = [str(data / place) if c.startswith("DATA/") else c for c in command]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        real = [str(data / arm.data) if c.startswith("DATA/") else c for c in command]
         start = time.monotonic()
-        subprocess.run(
-            [sys.executable, "-m", "vitreous", *real, "--out", str(out), "--quiet"], check=True, env=environment
-        )
+        try:
+            subprocess.run(
+                [sys.executable, "-m", "vitreous", *real, "--out", str(out), "--quiet"],
+                check=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.DEVNULL,
+                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            )
+        finally:
+            cores.put(core)
         card = json.loads((out / "card.json").read_text())
     result = {
-        "data": name,
-        "model": model,
+        "data": arm.data,
+        "label": arm.label,
+        "model": card["network"]["model"],
         "seed": seed,
         "accuracy": card["metrics"]["test"]["accuracy"],
         "interval": card["metrics"]["test"]["accuracy_interval"],
@@ -78,21 +123,21 @@ def train(data: Path, arm: tuple[str, str, str, tuple[str, ...]], seed: int) -> 
         RESULTS.write_text(json.dumps({**load(), key: result}, indent=1) + "\n")
 
 
-def table() -> None:
-    shown = Table(title="Test accuracy, from scratch, one thread", box=None)
-    for column in ("data", "model", "seeds", "accuracy", "95 % interval", "epochs", "images/s", "minutes", "ECE"):
-        shown.add_column(column, justify="left" if column in ("data", "model") else "right")
-    rows: dict[tuple[str, str], list[dict]] = {}
-    for result in load().values():
-        rows.setdefault((result["data"], result["model"]), []).append(result)
-    for (data, model), runs in sorted(rows.items()):
+def table(arms: list[Arm]) -> None:
+    shown = Table(title="Test accuracy, one thread", box=None)
+    for column in ("data", "arm", "seeds", "accuracy", "95 % interval", "epochs", "images/s", "minutes", "ECE"):
+        shown.add_column(column, justify="left" if column in ("data", "arm") else "right")
+    for arm in arms:
+        runs = [r for r in load().values() if (r["data"], r.get("label")) == (arm.data, arm.label)]
+        if not runs:
+            continue
         accuracy = [100 * r["accuracy"] for r in runs]
         half = STUDENT[len(runs)] * statistics.stdev(accuracy) / len(runs) ** 0.5 if len(runs) > 1 else float("nan")
         mean = {k: statistics.fmean(r[k] for r in runs) for k in ("epochs", "images_per_second", "minutes", "ece")}
         shown.add_row(
-            data,
-            model,
-            str(len(runs)),
+            arm.data,
+            arm.label,
+            ", ".join(f"{a:.1f}" for a in accuracy),
             f"{statistics.fmean(accuracy):.1f}",
             f"± {half:.1f}",
             f"{mean['epochs']:.1f}",
@@ -106,16 +151,20 @@ def table() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of real pictures")
-    parser.add_argument("--only", default="", help="part of a data set's or model's name")
+    parser.add_argument("--table", choices=TABLES, required=True)
+    parser.add_argument("--only", default="", help="what the labels of the arms contain, several with |")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    chosen = [arm for arm in ARMS if options.only in f"{arm[0]} {arm[2]}"]
+    arms = [a for a in TABLES[options.table] if any(part in a.label for part in options.only.split("|"))]
+    cores: SimpleQueue[int] = SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0))[: options.jobs]:
+        cores.put(core)
     with ThreadPoolExecutor(options.jobs) as pool:
-        done = [pool.submit(train, options.data, arm, seed) for seed in range(options.seeds) for arm in chosen]
+        done = [pool.submit(train, options.data, a, seed, cores) for seed in range(options.seeds) for a in arms]
         for future in done:
             future.result()
-    table()
+    table(arms)
 
 
 if __name__ == "__main__":
