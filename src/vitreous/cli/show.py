@@ -94,6 +94,11 @@ def trained(run: Predictor) -> int:
     else:
         table.add_row("accuracy", "not measured: no pictures were held out")
     table.add_row("model", escape(f"{run.card['network']['model']}, {run.card['initialisation']}"))
+    teacher = run.card.get("teacher")
+    if teacher:
+        known = f", {teacher['accuracy']:.1%} on validation" if "accuracy" in teacher else ""
+        share = f"{teacher['share_of_time']:.0%} of the time"
+        table.add_row("teacher", escape(f"{teacher['name']}{known}, {share}"))
     table.add_row("run", escape(str(run.folder)))
     table.add_row("report", escape(f"{run.folder}/report.html"))
     table.add_row("next", escape(f"vitreous predict {shlex.quote(str(run.folder))} YOUR-PICTURE.jpg"))

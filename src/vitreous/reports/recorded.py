@@ -18,6 +18,8 @@
     cost            dataclasses.asdict(Cost)        versions    {"python", "torch", ...}
     licences        {what: licence}                 notices     [texts]
     augmentation    {...}                           machine     {...}
+    teacher         {"name", "says": "features" | "logits and features", "accuracy": number on val, "minutes": number,
+                     "share_of_time": number, "licence", "settings": {...}}, where there was one
     labels          {"checked": int, "pictures": int, "suspects": int, "agreement": number, "list": [suspects]}
     copies          {"groups", "pictures", "left_out", "across": ints, "pairs": [[name, name, what became of them]]}
 

@@ -253,6 +253,7 @@ def settings(run: Recorded) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Network", "network"),
         ("What the network sees of a picture", "preprocess"),
         ("Training", "train"),
+        ("Teacher", "teacher"),
         ("Augmentation and loss", "augmentation"),
         ("Machine", "machine"),
         ("Fingerprints of the data", "data.digests"),

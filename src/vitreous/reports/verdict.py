@@ -140,6 +140,9 @@ def origin(run: Recorded) -> Markup | None:
         parts.append(sentence("Started from <strong>{}</strong> and trained", named(start)))
     else:
         parts.append(sentence("Trained"))
+    teacher = run.text("teacher.name")
+    if teacher:
+        parts.append(sentence("with a teacher ({})", named(teacher)))
     counts = run.counts("train")
     if counts:
         parts.append(sentence("on {} of {}", count(sum(counts), "picture"), count(len(counts), "class", "classes")))
