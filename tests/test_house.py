@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "reports": {"analyse", "results", "store", "config", "errors", "types", "data", "duration"},
     "run": {
         "data", "models", "heads", "network", "tasks", "training", "store", "config", "errors", "types", "analyse",
-        "results", "predictor", "reports", "weights", "layers",
+        "results", "predictor", "reports", "weights", "layers", "duration",
     },
     "recipes": {
         "run", "config", "models", "tasks", "data", "training", "network", "weights", "errors", "duration", "store",

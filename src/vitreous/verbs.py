@@ -59,6 +59,7 @@ def train(
     resize: Literal["crop", "letterbox", "squash"] | None = None,
     weights: str | Path | None = None,
     pretrained: bool | str = False,
+    tune: Literal["full", "lora", "frozen", "plain"] | None = None,
     teacher: str | Path | None = None,
     seed: int = 0,
     workers: int = 1,
@@ -99,6 +100,10 @@ def train(
     pretrained
         Start from published weights of the model, fetched from the Hugging Face hub: its default ones, or those
         with this tag; `vitreous models NAME` lists them. With --weights FILE that file is taken for them.
+    tune
+        What becomes of these weights: full (a classifier on frozen features first, then all of them), lora (terms of
+        low rank instead of all, for little memory), frozen (the classifier alone, in under a minute), plain (all of
+        them at once). Default: full.
     teacher
         Learn from a frozen network beside the labels: a run folder; hub:NAME or hub:NAME.TAG, published weights; or
         a model such as resnet20_cifar, which is trained first on the same pictures, with 40 % of the budget.
@@ -137,6 +142,7 @@ def train(
             resize=resize,
             weights=None if weights is None else str(weights),
             pretrained=pretrained,
+            tune=tune,
             teacher=None if teacher is None else str(teacher),
             seed=seed,
             workers=workers,

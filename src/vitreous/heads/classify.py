@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,6 +29,18 @@ class ClassifyHead(nn.Module):
             if layer is not None:
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def take(self, weight: Tensor, bias: Tensor) -> None:
+        """Answer ``pooled @ weight.T + bias`` from now on: weight (k, d) over all that ``pooled`` holds, bias (k,)."""
+        if self.fc_dist is None:
+            self.fc.weight.copy_(weight)
+        else:
+            token, distilled = weight.chunk(2, dim=1)
+            self.fc.weight.copy_(2 * token)
+            self.fc_dist.weight.copy_(2 * distilled)
+            self.fc_dist.bias.copy_(bias)
+        self.fc.bias.copy_(bias)
 
     def forward(self, features: Features) -> Tensor:
         """Features -> (b, k)"""

@@ -46,7 +46,8 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        for_x, for_weight, _ = ctx.needs_input_grad  # of a frozen layer the gradient of x needs only the weight
+        ctx.save_for_backward(x if for_weight else None, weight if for_x else None)
         return _product(x, weight, bias)
 
     @staticmethod
@@ -54,11 +55,10 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         rows = gradient.reshape(-1, gradient.shape[-1])  # (m, d)
-        wanted = ctx.needs_input_grad
         return (
-            _product(gradient, weight.t()) if wanted[0] else None,
-            _product(rows.t(), x.reshape(-1, x.shape[-1]).t()) if wanted[1] else None,
-            rows.sum(0) if wanted[2] else None,
+            None if weight is None else _product(gradient, weight.t()),
+            None if x is None else _product(rows.t(), x.reshape(-1, x.shape[-1]).t()),
+            rows.sum(0) if ctx.needs_input_grad[2] else None,
         )
 
 

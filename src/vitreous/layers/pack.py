@@ -23,6 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from vitreous.layers.conv import ConvNorm
 from vitreous.layers.linear import Linear
+from vitreous.layers.lora import merge
 from vitreous.layers.norm import LayerScale
 from vitreous.layers.onednn import available
 
@@ -142,6 +143,7 @@ def pack(root: nn.Module) -> None:
     A module names in ``followed`` the parts that it always applies one after another, as ``("fc1", "activation")``; of
     an ``nn.Sequential`` they are known.
     """
+    merge(root)
     for module in list(root.modules()):
         for names in _chains(module):
             _join(module, names)

@@ -80,7 +80,7 @@ def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]
         workers=wishes.workers,
         tensorboard=wishes.tensorboard,
     )
-    return run, reasons
+    return transfer.tuned(run, wishes, reasons), reasons
 
 
 def _teacher(place: str, reasons: list[str]) -> TeacherConfig:

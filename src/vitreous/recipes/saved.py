@@ -10,6 +10,7 @@ from vitreous import config
 from vitreous.errors import BadData, UsageError
 from vitreous.run.plan import Run
 
+_RATES = {"train.optim.name", "train.optim.lr", "train.optim.muon_lr"}
 _LENGTHS = ("train.steps", "train.epochs", "train.budget_seconds")
 
 
@@ -47,6 +48,8 @@ def adjust(run: Run, changes: Sequence[str]) -> Run:
         named = {**dict.fromkeys(_LENGTHS, "none"), **named}
     if named.keys() & {*_LENGTHS, "train.batch", "train.evaluate_every"}:
         named.setdefault("train.plan", "none")
+    if run.tune.guard == "lower" and named.keys() & _RATES:
+        named.setdefault("tune.guard", "refuse")  # what was asked for is not silently changed
     if run.teacher is not None and ("train.plan" in named or any(name.startswith("teacher.") for name in named)):
         named.setdefault("teacher.plan", "none")
     return config.override(run, named)

@@ -13,11 +13,13 @@ from vitreous.config import from_dict
 from vitreous.errors import UsageError
 from vitreous.network import NetworkConfig
 from vitreous.recipes.wishes import Wishes
+from vitreous.run.plan import Run, TuneConfig
 from vitreous.store.checkpoint import RunFolder
 from vitreous.training.optim import OptimConfig
 from vitreous.weights import ledger, pretrained
 from vitreous.weights.pretrained import Published
 
+RANK = 8  # of LoRA; Hu et al. 2021, table 6: little is gained beyond
 MOST_TUNED = 384  # pixels; larger pictures than these are not chosen without being asked for
 
 
@@ -29,6 +31,8 @@ def begin(wishes: Wishes, reasons: list[str]) -> tuple[Wishes, dict[str, Any]]:
         if wishes.weights is None or pretrained.parse(wishes.weights):
             published, _ = published.fetch()
             changes["weights"] = published.place
+        elif Path(wishes.weights).is_file():
+            reasons.append(published.compared(wishes.weights)[1])
         reasons.append(f"weights {published.repository}: licence {published.terms}")
         return replace(wishes, **changes), {"mean": published.weights.mean, "std": published.weights.std}
     if wishes.weights is None:
@@ -80,6 +84,24 @@ def _tuned_size(published: Published, reasons: list[str]) -> int:
         f"size {size}: {known}{'' if size == published.weights.size else ', which few machines can train at'}"
     )
     return size
+
+
+def tuned(run: Run, wishes: Wishes, reasons: list[str]) -> Run:
+    """``run`` with what becomes of the weights it begins with; a run from scratch as it is."""
+    if run.weights is None:
+        return run
+    if wishes.tune == "plain":
+        return replace(run, tune=TuneConfig(guard="lower"))
+    tune, train = TuneConfig(probe=True, guard="lower"), replace(run.train, evaluate_first=True)
+    if wishes.tune == "frozen":
+        train = replace(train, steps=0, budget_seconds=None, epochs=None)
+        reasons.append("tune frozen: the network stays as it is, and a logistic regression on its features answers")
+    elif wishes.tune == "lora":
+        tune, train = replace(tune, lora=RANK), replace(train, optim=replace(train.optim, lr=5e-4, layer_decay=1.0))
+        reasons.append(f"tune lora: terms of rank {RANK} beside frozen attention, after a logistic regression")
+    else:
+        reasons.append("tune full: a logistic regression on frozen features first, then all weights with a low rate")
+    return replace(run, tune=tune, train=train)
 
 
 def optim() -> OptimConfig:

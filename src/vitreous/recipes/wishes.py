@@ -8,6 +8,8 @@ from typing import Literal
 from vitreous import duration, models
 from vitreous.errors import UsageError
 
+Tune = Literal["full", "lora", "frozen", "plain"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
@@ -23,6 +25,7 @@ class Wishes:
     weights: str | None = None
     pretrained: bool | str = False  # the model's default published weights, or those with this tag
     teacher: str | None = None
+    tune: Tune | None = None  # what becomes of weights to begin with
     seed: int = 0
     workers: int = 1
     allow_bad: float = 0.01
@@ -44,3 +47,7 @@ class Wishes:
             raise UsageError(f"--epochs must be more than 0, not {self.epochs}.")
         if self.budget is not None:
             duration.seconds(self.budget)
+        if self.tune is not None and not (self.weights or self.pretrained):
+            raise UsageError("--tune says what becomes of weights to begin with; give --weights or --pretrained.")
+        if self.tune == "frozen" and (self.budget is not None or self.epochs is not None):
+            raise UsageError("--tune frozen trains nothing, so --budget and --epochs would do nothing; leave them out.")

@@ -23,9 +23,10 @@ from vitreous import config as configs
 from vitreous.data.dataset import BUILTIN, Source
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import UsageError
+from vitreous.layers.lora import merge
 from vitreous.predictor import Predictor
 from vitreous.reports.page import write_report
-from vitreous.run import outcome, trust
+from vitreous.run import frozen, outcome, start, trust
 from vitreous.run.find_teacher import open_teacher, own_run
 from vitreous.run.plan import Run, build, read_json, read_run, to_json
 from vitreous.run.review import thumbnails
@@ -127,12 +128,15 @@ def _work(
         new = not (going_on and folder.steps())
         teacher = open_teacher(run, prepared, folder, going_on=going_on) if run.teacher else None
         before = earlier(folder) if going_on and new else 0.0  # a checkpoint of the run itself knows all its time
+        run, network, baseline = start.begin(run, prepared, device, log, load=new)
         spent = time.monotonic() - begin + before
-        trainer = build(run, prepared, folder, device, begin=new, log=log, spent=spent, teacher=teacher)
+        trainer = build(run, prepared, network, folder, device, log=log, spent=spent, teacher=teacher)
         if device.is_first and not going_on:  # only now: what was here before is lost to no mistake in what was asked
             folder.clear()
             folder.write(RUN, to_json(configs.to_dict(run)))
             folder.write(DATA, to_json(describe(prepared)))
+        if baseline is not None:
+            folder.write(frozen.FILE, to_json(baseline.facts()))
         device.barrier()
         if teacher is not None:
             for sentence in teacher.facts["notices"]:
@@ -210,6 +214,7 @@ def _finish(
     """Measure the chosen weights and write everything that ships."""
     network, device = trainer.task.network, trainer.device
     network.load_state_dict(fitted.weights)
+    merge(network)
     found = outcome.measure(network, prepared)
     trusted = trust.examine(network, prepared, found)
     taught = 0.0 if teacher is None else float(teacher.facts["seconds"])
@@ -235,6 +240,7 @@ def _facts(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) -> dic
         "initialisation": _scratch(run) if run.weights is None else f"weights of {_origin(run.weights)}",
         "train": {**configs.to_dict(run.train), "steps": fitted.steps, "epochs": round(epochs, 2)},
         "augmentation": configs.to_dict(run.task),
+        **({"frozen": read_json(folder.path / frozen.FILE)} if (folder.path / frozen.FILE).exists() else {}),
         "selection": {"step": fitted.step, "metric": "accuracy on validation less 1e-5 loss", "value": fitted.score},
         "device": machine["device"],
         "machine": machine,

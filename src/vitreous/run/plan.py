@@ -6,27 +6,51 @@ Knows every room it wires together and none of the recipes that choose the value
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vitreous import config as configs
 from vitreous.data.loader import Loader
 from vitreous.data.mix import Mixer
 from vitreous.data.prepare import DataConfig, Prepared
 from vitreous.errors import DamagedFile, UsageError
-from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.network import Network, NetworkConfig
 from vitreous.run.teacher import Teacher, TeacherConfig
 from vitreous.store.checkpoint import RUN, RunFolder
 from vitreous.tasks.classify import ClassifyConfig, ClassifyTask
 from vitreous.tasks.distill import Distill
+from vitreous.tasks.locate import Locate
+from vitreous.tasks.task import Guide
 from vitreous.training.config import TrainConfig
 from vitreous.training.device import Device
 from vitreous.training.log import Log
 from vitreous.training.trainer import Trainer
-from vitreous.weights import foreign, pretrained
-from vitreous.weights.files import read
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """What becomes of weights that a run begins with.
+
+    Attributes:
+        probe: first measure what their frozen features are worth; the classifier begins with a logistic regression.
+        pictures: of training that are looked at for it; None as many as a share of the time allows.
+        lora: rank of the terms that are trained beside frozen attention; None trains all weights (``layers.lora``).
+        alpha: by which these terms are multiplied, over the rank.
+        guard: whether a learning rate that destroys the features is lowered, refused, or not looked for.
+    """
+
+    probe: bool = False
+    pictures: int | None = None
+    lora: int | None = None
+    alpha: float = 16.0
+    guard: Literal["lower", "refuse", "off"] = "off"
+
+    def __post_init__(self) -> None:
+        for name in ("pictures", "lora", "alpha"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise UsageError(f"tune.{name} must be more than 0, not {value}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +60,8 @@ class Run:
     Attributes:
         weights: where the network starts from: a run folder, a checkpoint file, or published weights as
             ``hub:NAME.TAG@SHA256``; None from scratch.
+        tune: what becomes of these weights.
+        init: how attention begins without ``weights``: as its family has it, or "mimetic" (``layers.mimetic``).
         teacher: a frozen network whose answers are matched beside the labels.
         seed: of everything random.
         workers: threads that prepare batches; no influence on the result.
@@ -47,6 +73,8 @@ class Run:
     task: ClassifyConfig = field(default_factory=ClassifyConfig)
     train: TrainConfig
     weights: str | None = None
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    init: Literal["default", "mimetic"] = "default"
     teacher: TeacherConfig | None = None
     seed: int = 0
     workers: int = 1
@@ -58,6 +86,8 @@ class Run:
                 f"data.preprocess.size = {self.data.preprocess.size} and network.size = {self.network.size} differ; "
                 "set both."
             )
+        if self.weights is None and (self.tune.probe or self.tune.lora is not None):
+            raise UsageError("tune says what becomes of weights to begin with; give --weights or --pretrained.")
         if self.workers < 0:
             raise UsageError(f"workers = {self.workers} must be 0 or more.")
         if self.teacher is not None and self.teacher.view == "whole" and self.task.mix.is_on:
@@ -70,10 +100,10 @@ class Run:
 def build(
     run: Run,
     prepared: Prepared,
+    network: Network,
     folder: RunFolder,
     device: Device,
     *,
-    begin: bool = True,
     log: Log | None = None,
     spent: float = 0.0,
     teacher: Teacher | None = None,
@@ -81,32 +111,27 @@ def build(
     """Wire network, task, loaders and loop together; nothing is trained yet.
 
     Args:
-        begin: load ``run.weights``; a run that goes on from a checkpoint has no use for them.
+        network: as ``start.begin`` leaves it.
         spent: seconds of the time budget that preparing the data has used.
         teacher: that of ``run``; it is asked from the first step on.
 
     Raises:
-        UsageError: values that do not go together, or weights of another architecture.
-        DamagedFile: the weights are not what was saved.
-        Unreachable: the weights are not here and cannot be fetched.
+        UsageError: values that do not go together.
     """
-    device.seed(run.seed, -1)  # the fresh weights; steps are counted from 0
-    network = build_network(run.network)
-    if run.weights is not None and begin:
-        said = load_weights(network, run.weights, prepared.classes)
-        if log is not None:
-            log.say(said)
     share: dict[str, Any] = {"seed": run.seed, "rank": device.rank, "world": device.world, "workers": run.workers}
     batch = run.train.batch
 
     def progress(step: int) -> float:  # known to the trainer alone, which is made from these loaders
         return trainer.progress(step)
 
-    guide = None
+    device.seed(run.seed, -2)  # what guides begin with depends on nothing that was drawn before
+    guides: list[Guide] = []
+    if run.task.locate:
+        guides.append(Locate(run.task.locate, network.backbone.dims[-1]))
     if run.teacher is not None and teacher is not None:
         widths = run.teacher.width(network), teacher.width
-        guide = Distill(run.teacher.distill, widths, teacher, progress)
-    task = ClassifyTask(network, run.task, run.data.preprocess, prepared.class_counts["train"], guide)
+        guides.append(Distill(run.teacher.distill, widths, teacher, progress))
+    task = ClassifyTask(network, run.task, run.data.preprocess, prepared.class_counts["train"], *guides)
     mixer = Mixer(run.task.mix, run.network.classes, progress) if run.task.mix.is_on else None
     train = Loader(
         prepared.train, task.views(True), batch=batch, train=True, balanced=run.task.balanced, after=mixer, **share
@@ -145,28 +170,6 @@ def read_run(folder: RunFolder) -> Run:
         UsageError: it is of another version; names the field.
     """
     return configs.from_dict(Run, read_json(folder.path / RUN))
-
-
-def load_weights(network: Network, place: str, classes: Sequence[str]) -> str:
-    """Start ``network`` from ``Run.weights``, and say what was done.
-
-    The classifier comes along if the classes are the same, or, where a file does not name them, as many.
-
-    Raises:
-        UsageError: another architecture, or no such place.
-        DamagedFile: not what was saved.
-        Unreachable: it cannot be fetched.
-    """
-    if Path(place).is_dir():
-        other = RunFolder.open(place)
-        same = tuple(other.load_card()["data"]["classes"]) == tuple(classes)
-        loaded = foreign.load(network, other.load_weights(), keep_head=same)
-    else:
-        published = pretrained.parse(place)
-        tensors = read(published.fetch()[1] if published else place)
-        same = pretrained.classifier(tensors, network.config.model)[1] == network.config.classes
-        loaded = foreign.load(network, tensors, keep_head=same)
-    return f"weights: {pretrained.told(loaded, fresh=not same)}"
 
 
 def to_json(values: Any) -> bytes:

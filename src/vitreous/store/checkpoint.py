@@ -46,7 +46,7 @@ _LOCK, _CHECKPOINTS, _STATE, _TENSORS, _TEMPORARY = (
 _STEP = re.compile(r"step-(\d{8,})")
 # every name that a run gives to something in its folder: nothing else is ever deleted there
 _MADE_BY_A_RUN = re.compile(
-    r"(run|card|manifest|data|outputs)\.json|(weights|outputs|reference)\.safetensors|labels\.csv"
+    r"(run|card|manifest|data|frozen|outputs)\.json|(weights|outputs|reference)\.safetensors|labels\.csv"
     r"|(metrics|timings)\.jsonl|report\.html"
     r"|teacher(\.json|\.safetensors)?|checkpoints|events|\.tmp-.+"
 )

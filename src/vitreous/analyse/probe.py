@@ -1,0 +1,130 @@
+"""What features of pictures are worth before anything is trained on them: nearest neighbours and logistic regression.
+
+Knows features and labels; nothing of networks. Both answers are functions of their arguments alone, without randomness.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitreous.analyse.calibration import log_loss
+from vitreous.analyse.familiar import unit
+
+Numbers = NDArray[Any]
+PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
+"""What is tried for l in the mean loss of a picture + l / 2 |W|^2. Of equally good ones the strongest is taken."""
+
+NEIGHBOURS, TEMPERATURE = 20, 0.07  # Caron et al. 2021, DINO, appendix D; Wu et al. 2018, section 3.4
+_PARTS = 5  # for cross-validation
+_ABSENT = 10.0  # nats by which a class that nobody showed stays behind the others
+_CHUNK = 1024  # pictures whose similarities to all others are held at once
+
+
+def neighbours(features: Numbers, labels: Numbers, queries: Numbers | None = None, *, classes: int) -> Numbers:
+    """Votes for each class by the most alike pictures: cosine s, each neighbour weighing exp(s / .07).
+
+    Args:
+        features: (n, d) of pictures whose labels (n,) are known.
+        queries: (m, d) of those asked about; by default the known ones, each asked without itself.
+
+    Returns:
+        (m, classes), shares that sum to 1.
+    """
+    known = unit(features)
+    asked = known if queries is None else unit(queries)
+    k = min(NEIGHBOURS, len(known) - (queries is None))
+    votes = np.zeros((len(asked), classes))
+    for start in range(0, len(asked), _CHUNK):
+        alike = asked[start : start + _CHUNK] @ known.T  # (c, n)
+        rows = np.arange(len(alike))
+        if queries is None:
+            alike[rows, start + rows] = -np.inf
+        nearest = np.argpartition(-alike, k - 1, axis=1)[:, :k]  # (c, k)
+        for column in nearest.T:
+            weight = np.exp((alike[rows, column] - 1) / TEMPERATURE)  # of 1 at most: no overflow
+            np.add.at(votes, (start + rows, labels[column]), weight)
+    return np.asarray(votes / votes.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A classifier on features as they come: logits x W' + b."""
+
+    weight: Numbers  # (k, d)
+    bias: Numbers  # (k,)
+    penalty: float  # of ``PENALTIES``, the one chosen
+
+    def logits(self, features: Numbers) -> Numbers:
+        """(n, d) -> (n, k)"""
+        return np.asarray(features @ self.weight.T + self.bias)
+
+
+def logistic(
+    features: Numbers,
+    labels: Numbers,
+    held_out: tuple[Numbers, Numbers] | None,
+    *,
+    classes: int,
+    balanced: bool = False,
+) -> Linear:
+    """Multinomial logistic regression on standardised features, by scikit-learn, its L2 penalty chosen.
+
+    Args:
+        features: (n, d), labels (n,); not every class need have a picture.
+        held_out: features and labels that choose the penalty, by accuracy and then by loss; without, the pictures
+            choose it among themselves, each part of them once by the others.
+        balanced: every class counts the same, however many pictures it has.
+    """
+    parts = list(_parts(labels)) if held_out is None else []
+
+    def worth(penalty: float) -> tuple[float, float]:
+        if held_out is not None:
+            said, true = _solve(features, labels, penalty, classes, balanced).logits(held_out[0]), held_out[1]
+        else:
+            said, true = np.zeros((len(labels), classes)), labels
+            for part in parts:
+                said[part] = _solve(features[~part], labels[~part], penalty, classes, balanced).logits(features[part])
+        return float((said.argmax(axis=1) == true).mean()), -log_loss(said, true)
+
+    return _solve(features, labels, max(PENALTIES, key=worth), classes, balanced)
+
+
+def _solve(features: Numbers, labels: Numbers, penalty: float, classes: int, balanced: bool) -> Linear:
+    """The solution for one penalty, taken through the standardisation, so that it holds for plain features."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    deviation = np.where(
+        deviation > 1e-6 * max(deviation.max(), 1e-30), deviation, 1.0
+    )  # what never varies says nothing
+    shown = np.unique(labels)
+    weight, bias = np.zeros((classes, features.shape[1])), np.zeros(classes)
+    if len(shown) > 1:
+        # scikit-learn's C weighs the sum over pictures; the mean keeps its meaning when there are more
+        c = 1 / (penalty * len(labels))
+        model = LogisticRegression(C=c, max_iter=300, class_weight="balanced" if balanced else None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit((features - mean) / deviation, labels)
+        two = len(shown) == 2  # scikit-learn then has one row, for the second class against the first
+        weight[shown] = np.concatenate([-model.coef_, model.coef_]) / 2 if two else model.coef_
+        bias[shown] = np.concatenate([-model.intercept_, model.intercept_]) / 2 if two else model.intercept_
+    weight /= deviation
+    bias -= weight @ mean
+    absent = np.setdiff1d(np.arange(classes), shown)
+    bias[absent] = bias[shown].min() - _ABSENT
+    return Linear(weight, bias, penalty)
+
+
+def _parts(labels: Numbers) -> Iterator[NDArray[np.bool_]]:
+    """Masks of ``_PARTS`` parts, every class spread evenly over them."""
+    place = np.empty(len(labels), dtype=np.int64)
+    place[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % _PARTS
+    yield from (place == part for part in np.unique(place))
