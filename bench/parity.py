@@ -106,7 +106,7 @@ def gradient_error(network: Network, peer: nn.Module, pair: Pair, size: tuple[in
     (getattr(theirs, which) * weight).sum().backward()
     mine = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
     grads = {n: p.grad if p.grad is not None else torch.zeros_like(p) for n, p in peer.named_parameters()}
-    _, translated = foreign.translate(grads, find(pair.model).family)
+    translated = foreign.translate(grads, find(pair.model).family)[1].tensors
     assert set(mine) <= set(translated), set(mine) - set(translated)
     unmoved = [n for n in translated if n not in mine and translated[n].any()]
     assert not unmoved, unmoved

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
+import pickle
 
 import pytest
 import torch
@@ -122,6 +124,7 @@ def test_config_survives_json() -> None:
         ({"size": 32.0}, r"size must be a whole number, not 32\.0"),
         ({"size": 30}, "not a multiple of the patch 4; use"),
         ({"size": 0}, "at least 1 pixel"),
+        ({"drop_path": "a"}, "drop_path must be a number, not 'a'"),
         ({"drop_path": 1.0}, "drop_path lies in"),
         ({"dropout": -0.1}, "dropout lies in"),
         ({"std": (0.0, 1.0, 1.0)}, "std must be positive"),
@@ -184,7 +187,14 @@ def test_an_optimised_network_is_for_inference_alone(model: str) -> None:
     network = build(model)
     fast = network.optimise()
     assert not fast.training and fast.eval() is fast and fast.optimise() is fast
-    for refused in (fast.train, fast.state_dict, lambda: fast.load_state_dict(network.state_dict())):
+    other = copy.deepcopy(fast)
+    for refused in (
+        fast.train,
+        fast.state_dict,
+        lambda: fast.load_state_dict(network.state_dict()),
+        lambda: pickle.dumps(fast),
+        lambda: torch.save(other, io.BytesIO()),
+    ):
         with pytest.raises(UsageError, match=r"An optimised network, .* network"):
             refused()
     assert not fast.training
@@ -197,7 +207,9 @@ def test_an_optimised_network_can_be_copied_and_converted(model: str) -> None:
     image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         expected = fast(image)
-        assert torch.equal(copy.deepcopy(fast)(image), expected)
+        other = copy.deepcopy(fast)
+        assert torch.equal(other(image), expected)
+        assert not {p.data_ptr() for p in other.parameters()} & {p.data_ptr() for p in fast.parameters()}
         half = fast.bfloat16()(image)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), expected, atol=0.1, rtol=0.1)

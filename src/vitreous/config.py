@@ -12,11 +12,29 @@ import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from vitreous.errors import UsageError
 
 C = TypeVar("C")
+_CALLED: dict[type, str] = {
+    Integral: "a whole number",
+    Real: "a number",
+    str: "a text",
+    Mapping: "names and their values",
+}
+
+
+def must_be(kind: type, **values: object) -> None:
+    """Check values by their names: ``must_be(Real, lr=lr)``.
+
+    Raises:
+        UsageError: one is no ``kind``; true and false are no numbers.
+    """
+    for name, value in values.items():
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"{name} must be {_CALLED[kind]}, not {_show(value)}.")
 
 
 def to_dict(config: Any) -> Any:

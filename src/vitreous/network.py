@@ -6,13 +6,16 @@ Knows nothing of data sets, losses or training. Pixels go in; normalisation happ
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, SupportsIndex
+from numbers import Integral, Real
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from vitreous import models
+from vitreous.config import must_be
 from vitreous.errors import UsageError
 from vitreous.heads.classify import ClassifyHead
 from vitreous.layers.pack import pack
@@ -39,9 +42,10 @@ class NetworkConfig:
     options: dict[str, Any] = field(default_factory=dict)  # fields of the family's config, such as pool
 
     def __post_init__(self) -> None:
-        for name in ("classes", "size"):
-            if not isinstance(getattr(self, name), SupportsIndex):
-                raise UsageError(f"{name} must be a whole number, not {getattr(self, name)!r}.")
+        must_be(str, model=self.model)
+        must_be(Integral, classes=self.classes, size=self.size)
+        must_be(Real, drop_path=self.drop_path, dropout=self.dropout)
+        must_be(Mapping, options=self.options)
         if self.classes < 1:
             raise UsageError(f"A network needs at least 1 class, not {self.classes}.")
         if self.size < 1:
@@ -81,6 +85,9 @@ class Network(nn.Module):
 
     def normalise(self, image: Tensor) -> Tensor:
         """(b, c, h, w) uint8, or float in [0, 1] -> the same with mean 0 and deviation 1, in the backbone's layout.
+
+        Floats are not held against [0, 1]: that would read every pixel once more, and make an accelerator wait. So
+        floats up to 255, or pixels that are normalised already, give an answer that means nothing.
 
         Raises:
             UsageError: other shapes or types of number.
@@ -138,6 +145,20 @@ class Optimised(Network):
             raise UsageError(f"{_OPTIMISED} cannot be trained; train the network it was made from.")
         super().train(False)
         return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Optimised:
+        """Another optimised network; without this, copying would go through what refuses to be saved."""
+        other = memo[id(self)] = self.__new__(type(self))
+        other.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return other
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        """Nothing, for ``pickle`` and ``torch.save``.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(f"{_OPTIMISED} cannot be saved; save the network it was made from.")
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Nothing.

@@ -264,6 +264,7 @@ def create(
     channels: int = 3,
     drop_path: float = 0.0,
     options: Mapping[str, Any] | None = None,
+    **misnamed: Never,
 ) -> Network:
     """A network by name: a torch module from pictures (b, c, h, w), uint8 or float in [0, 1], to logits.
 
@@ -289,6 +290,8 @@ def create(
         Rate of stochastic depth.
     options
         Further fields of the family's config.
+    misnamed
+        Nothing: arguments that timm or transformers have are refused with their name here.
 
     Raises:
         UsageError: an unknown model, tag or option, or values that contradict each other.
@@ -297,6 +300,7 @@ def create(
     """
     from vitreous.weights import pretrained as published
 
+    published.refuse(misnamed)
     more: dict[str, Any] = {"size": size, "channels": channels, "drop_path": drop_path, "options": options}
     if not pretrained:
         if weights is not None:

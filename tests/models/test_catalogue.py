@@ -150,9 +150,18 @@ def test_an_unknown_name_brings_the_nearest() -> None:
         create("zzzz")
 
 
-@pytest.mark.parametrize("name", ["efficientvit_xs", "efficientvitxs", "EfficientViT-XS"])
-def test_efficientvit_has_no_xs_and_both_of_that_name_are_offered(name: str) -> None:
-    with pytest.raises(UsageError, match="did you mean efficientvit_b0 or efficientvit_m0 or "):
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224.augreg_in21k", "timm/vit_tiny_patch16_224.augreg_in21k"])
+def test_a_name_of_timm_with_its_tag_is_taken_apart(name: str) -> None:
+    with pytest.raises(UsageError, match="say vit_tiny_patch16_224 and, apart from it, pretrained='augreg_in21k'"):
+        find(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "third"),
+    [("efficientvit_xs", "mobilevit_xs"), ("efficientvitxs", ""), ("EfficientViT-XS", "mobilevit_xs")],
+)
+def test_efficientvit_has_no_xs_and_both_of_that_name_are_offered(name: str, third: str) -> None:
+    with pytest.raises(UsageError, match="did you mean efficientvit_b0 or efficientvit_m0 or " + third):
         find(name)
 
 

@@ -213,6 +213,8 @@ def test_what_is_frozen_does_not_move(name: str) -> None:
     for depth in (-1, len(groups) + 1):
         with pytest.raises(UsageError, match=f"has {len(groups)} depths"):
             backbone.freeze(depth)
+    with pytest.raises(UsageError, match="depth must be a whole number, not 'a'"):
+        backbone.freeze("a")
 
 
 def test_it_exports_with_a_free_batch_size(name: str) -> None:

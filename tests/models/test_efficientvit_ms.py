@@ -227,3 +227,13 @@ def test_memory_layout_does_not_matter() -> None:
 def test_impossible_networks_are_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         config(**change)
+
+
+def test_one_picture_alone_does_not_train() -> None:
+    network, image = EfficientViTMS(config()), torch.rand(1, 3, 64, 64)
+    with pytest.raises(UsageError, match="trains on batches of 2 or more"):
+        network(image)
+    network(image.expand(2, -1, -1, -1))
+    network.freeze()
+    assert network(image).pooled.shape == (1, 32)  # statistics that do not move need no others
+    assert EfficientViTMS(config()).eval()(image).pooled.shape == (1, 32)

@@ -140,5 +140,5 @@ def test_a_second_version_is_refused_by_name() -> None:
 def test_another_width_is_refused_by_name() -> None:
     tensors = as_timm(weights(build(1)))
     tensors["stages.3.blocks.0.gamma"] = torch.ones(17)
-    with pytest.raises(UsageError, match=r"stages\.3\.blocks\.0\.scale\.gamma \(17,\) instead of \(16,\)"):
+    with pytest.raises(UsageError, match=r"shape: stages\.3\.blocks\.0\.gamma \(17,\) instead of \(16,\)"):
         foreign.load(build(2), tensors)

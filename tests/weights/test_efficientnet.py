@@ -153,7 +153,7 @@ def test_another_depth_is_refused() -> None:
 def test_mobilenets_are_told_apart_though_they_share_timms_names() -> None:
     mobile = {"conv_head.bias": torch.zeros(4)}
     efficient = as_timm(weights(network(1)))
-    assert foreign.translate(efficient)[0] == "timm EfficientNet"
-    assert foreign.translate({k: t for k, t in (efficient | mobile).items() if not k.startswith("bn2")})[0] == (
+    assert foreign.translate(efficient)[0].name == "timm EfficientNet"
+    assert foreign.translate({k: t for k, t in (efficient | mobile).items() if not k.startswith("bn2")})[0].name == (
         "timm MobileNetV3"
     )

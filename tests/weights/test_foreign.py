@@ -204,11 +204,9 @@ def test_what_does_not_fit_is_named() -> None:
     ours, good = vit(2), as_timm(weights(vit(1)))
     without = {key: t for key, t in good.items() if key != "blocks.1.mlp.fc2.bias"}
     refused(ours, without, r"missing: backbone\.blocks\.1\.mlp\.fc2\.bias")
-    refused(
-        ours, good | {"blocks.2.norm1.bias": torch.zeros(16)}, r"not in this network: backbone\.blocks\.2\.norm1\.bias"
-    )
+    refused(ours, good | {"blocks.2.norm1.bias": torch.zeros(16)}, r"not in this network: blocks\.2\.norm1\.bias")
     refused(ours, good | {"rope.freqs": torch.zeros(16)}, r"parts this architecture lacks: rope\.freqs")
-    refused(ours, good | {"dist_token": torch.zeros(1, 1, 16)}, r"not in this network: backbone\.dist_token")
+    refused(ours, good | {"dist_token": torch.zeros(1, 1, 16)}, r"not in this network: dist_token")
     refused(ours, good | {"norm.bias": torch.zeros(3)}, r"norm\.bias \(3,\) instead of \(16,\)")
     refused(ours, {"a": torch.zeros(1)}, "no architecture known here: they begin with a")
     refused(ours, good | {"norm.bias": torch.full((16,), torch.nan)}, r"not finite numbers in norm\.bias", DamagedFile)
@@ -216,7 +214,27 @@ def test_what_does_not_fit_is_named() -> None:
     split = as_hugging_face(weights(vit(1)), new=True)
     del split["vit.layers.0.attention.k_proj.weight"]
     refused(ours, split, r"missing: backbone\.blocks\.0\.attn\.qkv\.weight")
-    refused(ours, renamed(as_torchvision_resnet(weights(resnet(1))), (r"^head\.", "")), "do not fit; choose the model")
+    refused(
+        ours,
+        renamed(as_torchvision_resnet(weights(resnet(1))), (r"^head\.", "")),
+        "^The state dict holds ResNet weights; vit_tiny_patch16_224 is of the family ViT, so choose the model",
+    )
+
+
+def test_few_keys_are_in_the_sentence_and_all_on_the_exception(tmp_path: Path) -> None:
+    """As the file names them, even where several of its tensors are joined or its names are brought into order."""
+    file, good = tmp_path / "w.safetensors", as_hugging_face(weights(vit(1)), new=False)
+    extra = {f"encoder.layer.{i}.layernorm_before.bias": torch.zeros(16) for i in range(2, 9)}
+    narrow = {key: t[:, :8] for key, t in good.items() if re.search(r"layer\.0\.attention\.attention\..*weight", key)}
+    save_file({key: t.contiguous() for key, t in (good | extra | narrow).items()}, file)
+    with pytest.raises(foreign.Unfit) as caught:
+        foreign.load(vit(2), file)
+    said, keys = str(caught.value), caught.value.keys
+    assert len(keys) == 8 and set(extra) < set(keys) and keys[-1] == " + ".join(narrow)
+    assert f"not in this network: {', '.join(sorted(extra)[:3])} and 4 more; of another" in said and len(said) < 600
+    assert f"{keys[-1]} (48, 8) instead of (48, 16)" in said
+    with pytest.raises(foreign.Unfit, match=rf"^{re.escape(str(file))} holds Hugging Face ViT weights; resnet18 is"):
+        foreign.load(resnet(1), file)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool, torch.complex64])
@@ -227,7 +245,7 @@ def test_numbers_of_another_kind_are_no_weights(dtype: torch.dtype) -> None:
         kind = str(dtype).removeprefix("torch.")
         refused(vit(2), good | {key: good[key].to(dtype)}, rf"another kind of number than .*{kind}; take a file")
     big = as_timm(weights(vit(1, size=64)))  # before its positions are resampled, which integers cannot be
-    refused(vit(2), big | {"pos_embed": big["pos_embed"].to(dtype)}, r"backbone\.pos_embed")
+    refused(vit(2), big | {"pos_embed": big["pos_embed"].to(dtype)}, r"network\'s: pos_embed")
     halves = {key: t.bfloat16() for key, t in good.items()}
     foreign.load(vit(2), halves)
 
@@ -264,9 +282,9 @@ def test_floats_of_eight_bits_load_and_their_nan_is_found() -> None:
 
 def test_a_head_of_another_shape_is_only_of_other_classes_if_all_of_it_is() -> None:
     ours, good = vit(2, classes=3), as_timm(weights(vit(1, classes=3)))
-    refused(ours, good | {"head.bias": torch.tensor(1.0)}, r"of another shape: head\.fc\.bias \(\) instead of \(3,\)")
-    refused(ours, good | {"head.weight": torch.zeros(3, 8)}, r"head\.fc\.weight \(3, 8\) instead of \(3, 16\)")
-    refused(ours, good | {"head.weight": torch.zeros(7, 16)}, r"head\.fc\.weight \(7, 16\) instead")
+    refused(ours, good | {"head.bias": torch.tensor(1.0)}, r"of another shape: head\.bias \(\) instead of \(3,\)")
+    refused(ours, good | {"head.weight": torch.zeros(3, 8)}, r"head\.weight \(3, 8\) instead of \(3, 16\)")
+    refused(ours, good | {"head.weight": torch.zeros(7, 16)}, r"head\.weight \(7, 16\) instead")
     other = {"head.weight": torch.zeros(7, 16), "head.bias": torch.zeros(7)}
     refused(ours, good | other, "for 7 classes and the network for 3")
 
@@ -280,7 +298,7 @@ def test_parts_that_cannot_be_joined_are_named() -> None:
     good = as_hugging_face(weights(vit(1)), new=True)
     key = "vit.layers.0.attention.k_proj.weight"
     for part in (torch.zeros(16, 3), torch.tensor(0.0), torch.zeros(16, 16, dtype=torch.int8)):
-        refused(vit(2), good | {key: part}, r"backbone\.blocks\.0\.attn\.qkv\.weight#1")
+        refused(vit(2), good | {key: part}, r"not in this network: .*vit\.layers\.0\.attention\.k_proj\.weight")
 
 
 @pytest.mark.parametrize("envelope", [None, "state_dict", "model"])

@@ -98,7 +98,7 @@ def test_large_and_small_are_not_taken_for_each_other() -> None:
 
 def test_a_tensor_of_the_wrong_shape_is_named() -> None:
     tensors = as_timm(weights(network(1, "small")), "small") | {"conv_head.weight": torch.zeros(3)}
-    with pytest.raises(UsageError, match=r"hidden\.weight \(3,\) instead of"):
+    with pytest.raises(UsageError, match=r"shape: conv_head\.weight \(3,\) instead of"):
         foreign.load(network(2, "small"), tensors)
 
 

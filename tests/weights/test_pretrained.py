@@ -124,6 +124,33 @@ def test_a_file_brought_by_hand(hub: FakeHub, published: tuple[Network, bytes], 
     assert network.config.mean == ledger.HALF[0] and hub.asked == []
 
 
+def test_a_file_brought_by_hand_is_held_against_what_is_known(
+    hub: FakeHub, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Known is what the hub said when the file came into the cache; otherwise nothing, and that is said too."""
+    from vitreous import recipes
+
+    file, other = tmp_path / "same.safetensors", tmp_path / "other.safetensors"
+    file.write_bytes(hub.repositories[f"timm/{MODEL}.{TAG}"].data)
+    other.write_bytes(as_timm(original(classes=3)))
+    name, said = f"timm/{MODEL}.{TAG}", []
+    for given in (file, file, other):
+        with caplog.at_level(logging.INFO, "vitreous"):
+            vt.create(MODEL, pretrained=TAG, weights=given, options=SHORT)
+        wishes = recipes.Wishes(data=str(photos), model=MODEL, pretrained=True, weights=str(given))
+        reasons = recipes.choose(wishes)[1]
+        said += [r for r in caplog.records if r.getMessage().rstrip(".") in reasons]
+        caplog.clear()
+        if len(said) == 1:
+            assert hub.asked == []
+            vt.create(MODEL, pretrained=TAG, options=SHORT)
+            caplog.clear()
+    assert [record.levelname for record in said] == ["INFO", "INFO", "WARNING"]
+    assert f"{file} is taken for {name}; nothing on this machine says if it is" in said[0].getMessage()
+    assert said[1].getMessage() == f"{file} is {name}, by its SHA-256."
+    assert f"{other} is taken for {name}, and is another file (SHA-256 " in said[2].getMessage()
+
+
 def test_a_file_of_ones_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tuned, file = original(classes=7), tmp_path / "tuned.safetensors"
     file.write_bytes(as_timm(tuned))
@@ -179,6 +206,32 @@ def test_calls_that_cannot_work_are_refused_before_any_work(hub: FakeHub) -> Non
         with pytest.raises(UsageError, match=words):
             vt.create(**call)
     assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({"model": None}, "model must be a text, not None"),
+        ({"size": "224"}, "size must be a whole number, not '224'"),
+        ({"size": (160, 224)}, r"size must be a whole number, not \(160, 224\)"),
+        ({"classes": "3"}, "classes must be a whole number, not '3'"),
+        ({"classes": True}, "classes must be a whole number, not True"),
+        ({"channels": "3"}, "channels must be a whole number, not '3'"),
+        ({"drop_path": "a"}, "drop_path must be a number, not 'a'"),
+        ({"drop_path": None}, "drop_path must be a number, not None"),
+        ({"options": [1]}, r"options must be names and their values, not \[1\]"),
+        ({"weights": 3}, "weights must be the path of a file, not 3"),
+        ({"num_classes": 10}, "created without num_classes; write classes"),
+        ({"drop_path_rate": 0.1}, "drop_path_rate; write drop_path"),
+        ({"img_size": 64}, "img_size; write size"),
+        ({"in_chans": 1}, "in_chans; write channels"),
+        ({"global_pool": "avg"}, "global_pool; fields of the family's config go into options"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_or_name_are_told_from_those_meant(call: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        vt.create(**{"model": MODEL} | call)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
 
 
 def test_weights_under_a_restricting_licence_are_announced(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:

@@ -156,7 +156,7 @@ def test_absolute_positions_travel_too(model: str, names: str) -> None:
     }
     foreign.load(ours, ways[names](tensors))
     assert same(ours, theirs)
-    with pytest.raises(UsageError, match=r"not in this network: backbone\.absolute_pos_embed"):
+    with pytest.raises(UsageError, match=r"not in this network: (absolute_pos_embed|swin.*position_embeddings)"):
         foreign.load(build(2, model), ways[names](tensors))
 
 
@@ -206,9 +206,9 @@ def test_offsets_measured_otherwise_in_the_same_windows_are_other_arithmetic() -
 
 
 def test_one_version_is_not_the_other() -> None:
-    with pytest.raises(UsageError, match="do not fit; choose the model"):
+    with pytest.raises(UsageError, match=r"holds timm Swin.* weights; .* is of the family Swin"):
         foreign.load(build(1, V1), as_timm(weights(build(2, V2))))
-    with pytest.raises(UsageError, match="do not fit; choose the model"):
+    with pytest.raises(UsageError, match=r"holds timm Swin.* weights; .* is of the family Swin"):
         foreign.load(build(1, V2), as_timm(weights(build(2, V1))))
 
 
@@ -219,3 +219,19 @@ def test_what_is_missing_is_named() -> None:
         foreign.load(build(2, V2), tensors)
     with pytest.raises(UsageError, match="parts this architecture lacks: decoder"):
         foreign.load(build(2, V1), as_timm(weights(build(1, V1))) | {"decoder.weight": torch.zeros(1)})
+
+
+def test_tensors_that_are_not_what_their_names_say_are_refused() -> None:
+    torchvision, released = as_torchvision(weights(build(1, V2))), as_released(weights(build(1, V2)))
+    bias, table = "features.1.0.attn.qkv.bias", "layers.0.blocks.0.attn.relative_coords_table"
+    for tensor in (torch.tensor(0.0), torch.zeros(7), torch.zeros(3, 4)):
+        with pytest.raises(UsageError, match=rf"not in this network: {re.escape(bias)}"):
+            foreign.load(build(2, V2), torchvision | {bias: tensor})
+    for tensor in (torch.tensor(0.0), torch.zeros(1, 7, 5, 2), torch.zeros(0, 7, 7, 2), torch.zeros(7, 2)):
+        with pytest.raises(UsageError, match="no table of offsets"):
+            foreign.load(build(2, V2), released | {table: tensor})
+    with pytest.raises(UsageError, match="measure offsets in windows of 0"):
+        foreign.load(build(2, V2), released | {table: torch.zeros(1, 7, 7, 2)})
+    deeper = {re.sub(r"^layers\.0", "layers.3", key): t for key, t in released.items() if key.startswith("layers.0")}
+    with pytest.raises(UsageError, match=r"not in this network: layers\.3\."):
+        foreign.load(build(2, V2), released | deeper)

@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vitreous.config import from_dict
+from vitreous.config import from_dict, must_be
 from vitreous.errors import UsageError
 from vitreous.models.catalogue import CATALOGUE, FAMILIES, Row
 
@@ -31,10 +31,14 @@ def find(name: str) -> Row:
     """The row called ``name``.
 
     Raises:
-        UsageError: there is none; the nearest names are given.
+        UsageError: there is none; the nearest names are given, or how to ask for the weights of timm's NAME.TAG.
     """
+    must_be(str, model=name)
     if name in CATALOGUE:
         return CATALOGUE[name]
+    known, _, tag = name.rpartition("/")[2].partition(".")
+    if known in CATALOGUE and tag:
+        raise UsageError(f"There is no model {name}; say {known} and, apart from it, pretrained={tag!r}.")
     near = _nearest(name)
     hint = f"did you mean {' or '.join(near)}?" if near else "`vitreous models` lists what there is."
     raise UsageError(f"There is no model {name}; {hint}")
@@ -75,8 +79,14 @@ def create(
 
 
 def _nearest(name: str) -> list[str]:
-    """Up to three names like this one, most alike first; among equals each family once, then the catalogue's order."""
+    """Up to three names like this one, most alike first; among equals each family once, then the catalogue's order.
+
+    The last is one that ends as this one does, if there is any: whoever asks for efficientvit_xs may mean mobilevit_xs.
+    """
+    name = name.lower().replace("-", "_")
     alike = {known: difflib.SequenceMatcher(None, known, name).ratio() for known in CATALOGUE}
     near = sorted((known for known in CATALOGUE if alike[known] >= 0.5), key=alike.__getitem__, reverse=True)
     first = {CATALOGUE[known].family: known for known in reversed(near)}.values()
-    return sorted(near, key=lambda known: (-alike[known], known not in first))[:3]
+    near.sort(key=lambda known: (-alike[known], known not in first))
+    ends = [known for known in near if known.endswith(f"_{name.rpartition('_')[2]}")]
+    return near[:3] if not ends or ends[0] in near[:3] else [*near[:2], ends[0]]

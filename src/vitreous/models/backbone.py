@@ -6,11 +6,13 @@ Knows nothing of heads, tasks or data. A family subclasses ``Backbone`` (or ``To
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Integral
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from vitreous.config import must_be
 from vitreous.errors import UsageError
 from vitreous.layers.blocks import Blocks
 from vitreous.types import Features
@@ -88,6 +90,8 @@ class Backbone(nn.Module, ABC):
             UsageError: there are fewer groups.
         """
         groups = self.groups()
+        if depth is not None:
+            must_be(Integral, depth=depth)
         if depth is not None and not 0 <= depth <= len(groups):
             raise UsageError(f"This network has {len(groups)} depths to freeze, not {depth}; give 0 to {len(groups)}.")
         self._frozen = frozenset(name for group in groups[:depth] for name in group)

@@ -242,7 +242,15 @@ class EfficientViTMS(Backbone):
                 nn.init.zeros_(end.get_parameter("norm.weight"))
 
     def forward(self, image: Tensor) -> Features:
-        """(b, c, h, w) -> Features with maps at ``strides``, each side rounded up."""
+        """(b, c, h, w) -> Features with maps at ``strides``, each side rounded up.
+
+        Raises:
+            UsageError: one picture alone in training; the last norm has nothing else to compare it with.
+        """
+        if self.norm.training and image.shape[0] == 1:
+            raise UsageError(
+                "EfficientViT-M ends in a batch norm of one vector a picture, so it trains on batches of 2 or more."
+            )
         x = self.patch_embed(image)  # (b, d_0, h / 16, w / 16)
         maps = []
         for stage in self.stages:

@@ -158,15 +158,19 @@ class SwinV2(Windowed):
     def measured(self, name: str, tensor: Tensor) -> str | None:
         """Whether a block's table of offsets, (1, 2p - 1, 2p - 1, 2), has the logarithms that they have here."""
         stage = int(name.split(".")[1])
+        if stage >= len(self.config.windows):
+            return None  # the rest of that stage is refused
         window = self.config.windows[stage]
         trained = self.config.trained[stage] if self.config.trained else None
-        side = (tensor.shape[1] + 1) // 2
+        side = (len(tensor[0]) + 1) // 2 if tensor.ndim == 4 and len(tensor) else 0
+        if tensor.shape != (1, 2 * side - 1, 2 * side - 1, 2):
+            raise UsageError(f"{name} is no table of offsets within a window; take another file.")
         if side < 2 or window < 2:
             return None  # a window of one cell has no offset to measure
         theirs = float(tensor[0, side, side, 1])  # one step to the right: log2(1 + 8 / (m - 1)) / 3
         if abs(theirs - float(log_offsets((1, window), trained)[window, 1])) < 5e-4:
             return None
-        m = round(1 + 8 / (2 ** (3 * theirs) - 1))
+        m = round(1 + 8 / (2 ** (3 * theirs) - 1)) if theirs > 0 else 0
         if side != window:
             return f"offsets measured in windows of {m} cells to those of {trained or window}"
         raise UsageError(

@@ -45,7 +45,11 @@ _SUMMARIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
-    """Everything that makes one ViT another."""
+    """Everything that makes one ViT another.
+
+    ``size`` must be a multiple of the patch, because one position is learned for each whole patch; pictures need not be
+    of that size, and sides that are no multiple are padded.
+    """
 
     size: int = 224  # side of the square picture whose positions are learned
     patch: int = 16

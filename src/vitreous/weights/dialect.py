@@ -5,11 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 Rules = tuple[tuple[str, str], ...]
+
+
+class Translation(NamedTuple):
+    """What a dialect makes of a file's tensors."""
+
+    tensors: dict[str, Tensor]  # under our names
+    names: Mapping[str, str]  # of ours, parts of joined tensors apart: the file's key
+    unknown: list[str]  # keys that no rule explains, or that name again what another key has named
+
+    def key(self, name: str) -> str:
+        """What the file calls our ``name``; all its parts where several are joined, and ``name`` where it has none."""
+        keys = [key for ours, key in sorted(self.names.items()) if ours == name or ours.startswith(f"{name}#")]
+        return " + ".join(keys) or name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +47,21 @@ class Dialect:
         """Whether these are names of this dialect."""
         return all(any(re.fullmatch(mark, key) for key in keys) for mark in self.marks)
 
-    def translate(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """(the tensors under our names; keys that no rule explains, or that name again what another key has named)."""
+    def translate(self, tensors: Mapping[str, Tensor]) -> Translation:
+        """``tensors`` under our names."""
+        keys = {id(tensor): key for key, tensor in tensors.items()}  # ``prepare`` renames, and passes most tensors on
         ours: dict[str, Tensor] = {}
+        names: dict[str, str] = {}
         unknown = []
         kept = {k: t for k, t in tensors.items() if not any(re.fullmatch(i, k) for i in self.ignored)}
         for key, tensor in (self.prepare(kept) if self.prepare else kept).items():
             name = self._rename(key)
             if name is None or name in ours:
-                unknown.append(key)
+                unknown.append(keys.get(id(tensor), key))
             else:
                 ours[name] = tensor
-        return _joined(ours), unknown
+                names[name] = keys.get(id(tensor), key if key in tensors else name)
+        return Translation(_joined(ours), names, unknown)
 
     def _rename(self, key: str) -> str | None:
         for theirs, ours in self.rules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ def read(path: str | Path) -> dict[str, Tensor]:
         UsageError: no such file, another kind of file, or nothing in it that is a set of weights.
         DamagedFile: the file is truncated or broken, or holds more than tensors and is not trusted.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UsageError(f"weights must be the path of a file, not {path!r}.")
     path = Path(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give the file of weights in it, such as {path / 'model.safetensors'}.")

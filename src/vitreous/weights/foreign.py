@@ -17,7 +17,7 @@ from torch import Tensor
 from vitreous import models
 from vitreous.errors import DamagedFile, UsageError
 from vitreous.network import Network
-from vitreous.weights.dialect import Dialect
+from vitreous.weights.dialect import Dialect, Translation
 from vitreous.weights.files import read, refuse_unreadable
 
 Tensors = Mapping[str, Tensor]
@@ -42,13 +42,40 @@ TABLES = (
 )
 
 
+class Unfit(UsageError):
+    """Weights that do not go into the network.
+
+    Attributes:
+        keys: of every tensor that is missing (our name), too many or of another kind (the file's); the message names a
+            few.
+    """
+
+    def __init__(self, message: str, keys: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)
+
+
+class Understood(NamedTuple):
+    """Weights whose every tensor has one of our names. Whether they fit a network is another matter."""
+
+    dialect: Dialect
+    translation: Translation
+
+    @property
+    def classes(self) -> int | None:
+        """Of the classifier among them; None without one."""
+        head = self.translation.tensors.get("head.fc.weight")
+        return None if head is None or head.ndim != 2 else head.shape[0]
+
+
 class Loaded(NamedTuple):
     """What ``load`` did."""
 
     dialect: str
     tensors: int  # how many of the network's tensors came from the file
-    dropped: tuple[str, ...]  # keys of the file left out because a new head was asked for
+    dropped: tuple[str, ...]  # our names of what was left out because a new head was asked for
     resampled: tuple[str, ...]  # what changed its shape or measure: "backbone.pos_embed (1, 197, 192) to (1, 50, 192)"
+    fresh: bool  # whether the network's own classifier stayed
 
 
 def dialects() -> list[Dialect]:
@@ -57,62 +84,82 @@ def dialects() -> list[Dialect]:
     return [OURS, *(dialect for table in tables for dialect in table.DIALECTS)]
 
 
-def translate(tensors: Tensors, family: str = "") -> tuple[str, dict[str, Tensor]]:
+def translate(tensors: Tensors, family: str = "") -> tuple[Dialect, Translation]:
     """(dialect, the same tensors under our names: ``backbone.*`` and ``head.*``).
 
     Where several dialects use the same names, that of ``family`` is taken.
 
     Raises:
-        UsageError: no dialect is recognised, or keys that the dialect does not explain; they are named.
+        Unfit: no dialect is recognised.
     """
-    dialect, ours = _recognised(tensors, family)
-    return dialect.name, ours
-
-
-def _recognised(tensors: Tensors, family: str) -> tuple[Dialect, dict[str, Tensor]]:
-    """``translate`` with the whole dialect."""
     tensors = _without_prefix(tensors)
     spoken = [dialect for dialect in dialects() if dialect.speaks(tensors)]
     if not spoken:
-        raise UsageError(f"These weights are of no architecture known here: they begin with {_list(tensors)}.")
+        raise Unfit(f"These weights are of no architecture known here: they begin with {_list(tensors)}.", tensors)
     dialect = next((d for d in spoken if d.family == family), spoken[0])
-    ours, unknown = dialect.translate(tensors)
-    if unknown:
-        raise UsageError(f"These {dialect.name} weights have parts this architecture lacks: {_list(unknown)}.")
-    return dialect, ours
+    return dialect, dialect.translate(tensors)
 
 
-def load(network: Network, source: str | Path | Tensors, *, keep_head: bool = True) -> Loaded:
-    """Put foreign weights into ``network``, in place, all or nothing.
-
-    What the family knows how to resample (positions of another grid) is resampled, and a stem for another number of
-    channels is adapted; ``Loaded.resampled`` says what. Without ``keep_head`` the network's own classifier stays as it
-    is. Counters of batches, which older files lack, may be missing.
+def understand(source: str | Path | Tensors, model: str) -> Understood:
+    """The weights in a file, or with such names, as those of the model called ``model``.
 
     Raises:
-        UsageError: the weights belong to another architecture or number of classes; every key is named.
+        Unfit: they belong to another architecture, or have parts that it lacks.
+        UsageError: no such file, or nothing in it that is a set of weights.
         DamagedFile: the file is broken, or holds values that are not numbers.
     """
-    tensors = source if isinstance(source, Mapping) else read(source)
-    refuse_unreadable(tensors, "The set of weights")
+    place, tensors = ("The state dict", source) if isinstance(source, Mapping) else (source, read(source))
+    refuse_unreadable(tensors, str(place))
     # as float32: for numbers of 8 bits torch lacks the question, and what float32 cannot hold is infinite in it
     broken = [k for k, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t.float()).all())]
     if broken:
         raise DamagedFile(f"The weights hold values that are not finite numbers in {_list(broken)}; fetch them again.")
-    family = models.find(network.config.model).family
-    dialect, theirs = _recognised(tensors, family)
-    if dialect.family == family:
-        _refuse_other_arithmetic(dialect, network)
-    resampled = _measured(theirs, network) if dialect.family == family else ()
-    own = network.state_dict()
+    family = models.find(model).family
+    dialect, translation = translate(tensors, family)
+    if dialect.family not in ("", family):
+        raise Unfit(
+            f"{place} holds {dialect.name} weights; {model} is of the family {models.FAMILIES[family][1]}, so choose "
+            "the model they were made for.",
+            tensors,
+        )
+    if translation.unknown:
+        raise Unfit(
+            f"These {dialect.name} weights have parts this architecture lacks: {_list(translation.unknown)}.",
+            translation.unknown,
+        )
+    return Understood(dialect, translation)
+
+
+def load(network: Network, source: str | Path | Tensors | Understood, *, keep_head: bool | None = True) -> Loaded:
+    """Put foreign weights into ``network``, in place, all or nothing.
+
+    What the family knows how to resample (positions of another grid) is resampled, and a stem for another number of
+    channels is adapted; ``Loaded.resampled`` says what. Counters of batches, which older files lack, may be missing.
+
+    Args:
+        keep_head: whether the file's classifier comes along, or the network's own stays as it is; None: it comes along
+            if it has as many classes.
+
+    Raises:
+        Unfit: the weights belong to another architecture or number of classes; names the keys.
+        UsageError, DamagedFile: as ``understand``.
+    """
+    if not isinstance(source, Understood):
+        source = understand(source, network.config.model)
+    dialect, translation = source
+    if keep_head is None:
+        keep_head = source.classes == network.config.classes
+    _refuse_other_arithmetic(dialect, network)
+    own, theirs = network.state_dict(), dict(translation.tensors)
+    resampled = _measured(theirs, network) if dialect.family else ()
     dropped = () if keep_head else tuple(key for key in theirs if key.startswith("head."))
     theirs = {key: t for key, t in theirs.items() if key not in dropped}
-    _refuse_other_numbers(dialect.name, theirs, own)
+    _refuse_other_numbers(source, theirs, own)
     resampled += _fit(theirs, network)
     wanted = own if keep_head else {key: t for key, t in own.items() if not key.startswith("head.")}
-    _refuse_misfits(dialect.name, theirs, wanted)
+    _refuse_misfits(source, theirs, wanted)
     network.load_state_dict(own | theirs)
-    return Loaded(dialect.name, len(theirs), dropped, resampled)
+    return Loaded(dialect.name, len(theirs), dropped, resampled, not keep_head)
 
 
 def _without_prefix(tensors: Tensors) -> Tensors:
@@ -161,56 +208,62 @@ def _measured(theirs: dict[str, Tensor], network: Network) -> tuple[str, ...]:
 
 
 def _refuse_other_arithmetic(dialect: Dialect, network: Network) -> None:
-    """Raise UsageError unless the network computes as the weights' own did, which no shape would show."""
+    """Raise Unfit unless the network computes as the weights' own did, which no shape would show."""
     config = getattr(network.backbone, "config", None)
     others = {key: value for key, value in dialect.needs.items() if getattr(config, key, None) != value}
     if others:
-        raise UsageError(
+        raise Unfit(
             f"{dialect.name} weights were trained with other arithmetic than this network has; build it with "
             f"{', '.join(f'{key}={value!r}' for key, value in others.items())} among its options."
         )
 
 
-def _refuse_other_numbers(dialect: str, theirs: Tensors, own: Tensors) -> None:
-    """Raise UsageError where a cast would change what is meant: the integers of a quantised file are no weights."""
-    others = [
-        f"{k} {str(t.dtype).removeprefix('torch.')}"
+def _refuse_other_numbers(source: Understood, theirs: Tensors, own: Tensors) -> None:
+    """Raise Unfit where a cast would change what is meant: the integers of a quantised file are no weights."""
+    others = {
+        source.translation.key(k): str(t.dtype).removeprefix("torch.")
         for k, t in theirs.items()
         if k in own and (t.is_complex() or t.is_floating_point() != own[k].is_floating_point())
-    ]
+    }
     if others:
-        raise UsageError(
-            f"These {dialect} weights are of another kind of number than the network's: {_list(others)}; "
-            "take a file that is not quantised, or convert it to floats."
+        raise Unfit(
+            f"These {source.dialect.name} weights are of another kind of number than the network's: "
+            f"{_list(f'{k} {kind}' for k, kind in others.items())}; take a file that is not quantised, or convert it "
+            "to floats.",
+            others,
         )
 
 
-def _refuse_misfits(dialect: str, theirs: Tensors, wanted: Tensors) -> None:
-    """Raise UsageError unless names and shapes agree."""
+def _refuse_misfits(source: Understood, theirs: Tensors, wanted: Tensors) -> None:
+    """Raise Unfit unless names and shapes agree."""
+    key = source.translation.key
     optional = ("mean", "std")
     missing = [k for k in wanted if k not in theirs and k not in optional and not k.endswith("num_batches_tracked")]
-    extra = [k for k in theirs if k not in wanted]
+    extra = [key(k) for k in theirs if k not in wanted]
     wrong = [k for k in theirs if k in wanted and theirs[k].shape != wanted[k].shape]
-    shapes = [f"{k} {tuple(theirs[k].shape)} instead of {tuple(wanted[k].shape)}" for k in wrong]
+    shapes = {key(k): f"{key(k)} {tuple(theirs[k].shape)} instead of {tuple(wanted[k].shape)}" for k in wrong}
     constants = [k for k in optional if k in theirs and not _same(theirs[k], wanted[k])]
     if wrong and not missing and not extra and _for_other_classes(theirs, wanted, wrong):
-        raise UsageError(
+        raise Unfit(
             f"The weights are for {len(theirs['head.fc.weight'])} classes and the network for "
-            f"{len(wanted['head.fc.weight'])}; load them without their head (keep_head=False)."
+            f"{len(wanted['head.fc.weight'])}; load them without their head (keep_head=False).",
+            shapes,
         )
     problems = [
         f"{what}: {_list(found)}"
         for what, found in (
             ("missing", missing),
             ("not in this network", extra),
-            ("of another shape", shapes),
+            ("of another shape", shapes.values()),
             ("trained with other preprocessing", constants),
         )
         if found
     ]
     if problems:
-        raise UsageError(
-            f"These {dialect} weights do not fit; choose the model they were made for. {'; '.join(problems)}."
+        raise Unfit(
+            f"These {source.dialect.name} weights do not fit; choose the model they were made for. "
+            f"{'; '.join(problems)}.",
+            [*missing, *extra, *shapes, *constants],
         )
 
 
@@ -225,7 +278,7 @@ def _same(theirs: Tensor, ours: Tensor) -> bool:
     return theirs.shape == ours.shape and torch.allclose(theirs.float(), ours.float())
 
 
-def _list(names: Iterable[str], most: int = 12) -> str:
+def _list(names: Iterable[str], most: int = 3) -> str:
     names = list(names)
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest

@@ -71,12 +71,19 @@ def fetch(repository: str) -> Fetched:
         return _verified(repository, path, stated.etag)
 
 
+def known(repository: str) -> str | None:
+    """The SHA-256 that the hub stated of the file when it came into the cache; None if it never did. Asks nobody."""
+    with _explained(repository):
+        import huggingface_hub as hub
+
+        cached = hub.try_to_load_from_cache(repository, FILE)
+    stated = Path(cached).resolve().name if isinstance(cached, str) else ""
+    return stated if _SHA256.fullmatch(stated) else None
+
+
 def remedy(repository: str) -> str:
     """What somebody without a network can do, as the end of a sentence."""
-    return (
-        f"fetch {_address(repository)} on another machine, bring the file here, and name it with --weights FILE beside "
-        f"--pretrained (in Python weights=FILE beside pretrained)."
-    )
+    return f"fetch {_address(repository)} on another machine and give it beside --pretrained as --weights FILE."
 
 
 def _ask(repository: str) -> HfFileMetadata:
@@ -129,8 +136,8 @@ def _explained(repository: str) -> Iterator[None]:
         raise _no_address(error) from None
     except (httpx2.ConnectError, httpx2.TimeoutException, httpx2.ProxyError) as error:
         raise Unreachable(
-            f"{repository} is not in the cache {_folder()} and {server} cannot be reached ({_first_line(error)}); try "
-            f"again with a network, or {remedy(repository)}"
+            f"{repository} is not in the cache and {server} cannot be reached ({_first_line(error)}); "
+            f"{remedy(repository)}"
         ) from None
     except (httpx2.HTTPError, RuntimeError, OSError) as error:  # the client's parts in Rust raise RuntimeError
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -6,21 +6,32 @@ A place ``hub:NAME.TAG@SHA256`` names such weights where a path could stand; tag
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsIndex
-
-from torch import Tensor
+from typing import Any, NamedTuple
 
 from vitreous import models
+from vitreous.config import must_be
 from vitreous.errors import DamagedFile, UsageError
 from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.store.files import sha256_file
 from vitreous.weights import foreign, hub, ledger
-from vitreous.weights.files import constants, read
+from vitreous.weights.files import constants
 from vitreous.weights.ledger import Weights
 
 PREFIX = "hub:"
 Constants = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of the pixels, a channel
+ELSEWHERE = {  # arguments of timm and transformers, and what they are called here
+    "num_classes": "classes",
+    "num_labels": "classes",
+    "drop_path_rate": "drop_path",
+    "img_size": "size",
+    "image_size": "size",
+    "in_chans": "channels",
+    "num_channels": "channels",
+    "checkpoint_path": "weights",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -62,6 +73,16 @@ class Published(NamedTuple):
             )
         return self._replace(sha256=sha256), path
 
+    def compared(self, file: str | Path) -> tuple[int, str]:
+        """(level for the log, whether ``file`` is these weights, as far as is known); the hub is not asked."""
+        known, own = self.sha256 or hub.known(self.repository), sha256_file(Path(file))
+        if known is None:
+            return logging.INFO, f"{file} is taken for {self.repository}; nothing on this machine says if it is"
+        if known != own:
+            differ = f"SHA-256 {own[:12]}..., not {known[:12]}..."
+            return logging.WARNING, f"{file} is taken for {self.repository}, and is another file ({differ})"
+        return logging.INFO, f"{file} is {self.repository}, by its SHA-256"
+
 
 def parse(place: str) -> Published | None:
     """What a place names; None if it is a path.
@@ -74,6 +95,17 @@ def parse(place: str) -> Published | None:
     name, _, sha256 = place.removeprefix(PREFIX).partition("@")
     model, _, tag = name.partition(".")
     return Published(model, ledger.find(model, tag or None), sha256 or None)
+
+
+def refuse(misnamed: Iterable[str]) -> None:
+    """Refuse arguments that no model takes.
+
+    Raises:
+        UsageError: there is one; says what to write instead, where it is known.
+    """
+    for name in misnamed:
+        hint = f"write {ELSEWHERE[name]}" if name in ELSEWHERE else "fields of the family's config go into options"
+        raise UsageError(f"A model is created without {name}; {hint}.")
 
 
 def fresh(
@@ -93,7 +125,9 @@ def fresh(
     """
     mean, std = normalisation(constants, channels)
     size = models.find(name).size if size is None else size
-    config: dict[str, Any] = {"classes": classes, "size": size, "drop_path": drop_path, "options": dict(options or {})}
+    options = {} if options is None else options
+    must_be(Mapping, options=options)
+    config: dict[str, Any] = {"classes": classes, "size": size, "drop_path": drop_path, "options": dict(options)}
     return build_network(NetworkConfig(model=name, mean=mean, std=std, **config))
 
 
@@ -103,26 +137,62 @@ def own(name: str, file: str | Path, *, classes: int | None = None, **more: Any)
     The classifier of the file stays if ``classes`` is None or as many as it has; otherwise there is a fresh one.
 
     Raises:
-        VitreousError: as ``read``, ``foreign.load`` and ``fresh``.
+        VitreousError: as ``foreign.understand``, ``foreign.load`` and ``fresh``.
     """
-    tensors = read(file)
-    _, head = classifier(tensors, name)
-    outputs = head if classes is None else classes
+    found = foreign.understand(file, name)
+    outputs = found.classes if classes is None else classes
     if outputs is None:
         raise UsageError(f"{file} has no classifier; say how many classes a fresh one has: classes=N.")
     pair, why = stated(Path(file), name)
-    network = fresh(name, classes=outputs, constants=pair, **more)
-    same = head == network.config.classes
-    _log.info("%s: %s.", file, told(foreign.load(network, tensors, keep_head=same), fresh=not same))
+    network = _filled(fresh(name, classes=outputs, constants=pair, **more), found, str(file))
     _log.info("pixels of mean %s and deviation %s: %s.", *pair, why)
     return network
 
 
-def classifier(tensors: Mapping[str, Tensor], name: str) -> tuple[str, int | None]:
-    """(dialect, classes of the file's classifier if it has one)."""
-    dialect, theirs = foreign.translate(tensors, models.find(name).family)
-    head = theirs.get("head.fc.weight")
-    return dialect, None if head is None or head.ndim != 2 else head.shape[0]
+def create(
+    name: str,
+    *,
+    tag: str | None = None,
+    file: str | Path | None = None,
+    classes: int | None = None,
+    size: int | None = None,
+    **more: Any,
+) -> Network:
+    """The model called ``name`` with published weights and the preprocessing they were trained with.
+
+    The classifier of the file stays if ``classes`` is None or as many as it has; otherwise there is a fresh one.
+
+    Args:
+        file: the weights, where they cannot be fetched.
+        more: as in ``fresh``.
+
+    Raises:
+        VitreousError: as ``ledger.find``, ``hub.fetch``, ``foreign.understand`` and ``foreign.load``.
+    """
+    published = Published(name, ledger.find(name, tag))
+    weights = published.weights
+    if classes is None and not weights.classes:
+        raise UsageError(f"{published.repository} has no classifier; say how many classes a fresh one has: classes=N.")
+    classes = weights.classes if classes is None else classes
+    size = weights.size if size is None else size
+    network = fresh(name, classes=classes, size=size, constants=weights.normalisation, **more)
+    if weights.licence in ledger.RESTRICTED:
+        _log.warning("%s: %s.", published.repository, published.terms)
+    found = foreign.understand(published.fetch()[1] if file is None else file, name)
+    if found.dialect.name.startswith(("torchvision", "Hugging Face")):
+        raise UsageError(
+            f"{file} holds {found.dialect.name} weights, not {published.repository}; leave out pretrained."
+        )
+    if file is not None:
+        level, said = published.compared(file)
+        _log.log(level, "%s.", said)
+    return _filled(network, found, published.repository)
+
+
+def _filled(network: Network, found: foreign.Understood, place: str) -> Network:
+    """``network`` with these weights, and their classifier if it has as many classes."""
+    _log.info("%s: %s.", place, told(foreign.load(network, found, keep_head=None)))
+    return network
 
 
 def stated(file: Path, name: str) -> tuple[Constants, str]:
@@ -140,54 +210,12 @@ def stated(file: Path, name: str) -> tuple[Constants, str]:
     return ledger.IMAGENET, f"ImageNet's, as the file does not say{differ}"
 
 
-def create(
-    name: str,
-    *,
-    tag: str | None = None,
-    file: str | Path | None = None,
-    classes: int | None = None,
-    size: int | None = None,
-    channels: int = 3,
-    drop_path: float = 0.0,
-    options: Mapping[str, Any] | None = None,
-) -> Network:
-    """The model called ``name`` with published weights and the preprocessing they were trained with.
-
-    The classifier of the file stays if ``classes`` is None or as many as it has; otherwise there is a fresh one.
-
-    Args:
-        file: the weights, where they cannot be fetched.
-
-    Raises:
-        VitreousError: as ``ledger.find``, ``hub.fetch`` and ``foreign.load``.
-    """
-    published = Published(name, ledger.find(name, tag))
-    weights = published.weights
-    if classes is None and not weights.classes:
-        raise UsageError(f"{published.repository} has no classifier; say how many classes a fresh one has: classes=N.")
-    mean, std = normalisation(weights.normalisation, channels)
-    config: dict[str, Any] = {"classes": weights.classes if classes is None else classes, "drop_path": drop_path}
-    config |= {"size": weights.size if size is None else size, "options": dict(options or {})}
-    network = build_network(NetworkConfig(model=name, mean=mean, std=std, **config))
-    if weights.licence in ledger.RESTRICTED:
-        _log.warning("%s: %s.", published.repository, published.terms)
-    tensors = read(published.fetch()[1] if file is None else file)
-    dialect, head = classifier(tensors, name)
-    if dialect.startswith(("torchvision", "Hugging Face")):
-        raise UsageError(f"{file} holds {dialect} weights, not {published.repository}; leave out pretrained.")
-    same = head == network.config.classes
-    loaded = foreign.load(network, tensors, keep_head=same)
-    _log.info("%s: %s.", published.repository, told(loaded, fresh=not same))
-    return network
-
-
 def normalisation(pair: Constants, channels: int) -> Constants:
     """Mean and deviation for pictures of ``channels``: one channel gets the average, more repeat red, green, blue.
 
     This is what ``foreign.load`` does with the kernels that see the picture.
     """
-    if not isinstance(channels, SupportsIndex):
-        raise UsageError(f"channels must be a whole number, not {channels!r}.")
+    must_be(Integral, channels=channels)
     if channels < 1:
         raise UsageError(f"Pictures have at least 1 channel, not {channels}.")
     if channels == 1:
@@ -195,9 +223,9 @@ def normalisation(pair: Constants, channels: int) -> Constants:
     return tuple(tuple(values[i % len(values)] for i in range(channels)) for values in pair)  # type: ignore[return-value]
 
 
-def told(loaded: foreign.Loaded, *, fresh: bool) -> str:
+def told(loaded: foreign.Loaded) -> str:
     """What was done with the tensors, in words."""
     said = [f"{loaded.tensors} tensors of {loaded.dialect}"]
-    said += ["a fresh classifier"] if fresh else []
+    said += ["a fresh classifier"] if loaded.fresh else []
     said += [f"resampled {what}" for what in loaded.resampled]
     return ", ".join(said)

@@ -1,4 +1,9 @@
-"""Names of Swin v2's tensors in timm, torchvision, Hugging Face transformers and the original release."""
+"""Names of Swin v2's tensors in timm, torchvision, Hugging Face transformers and the original release.
+
+Offsets are measured in windows of the training, which no learned tensor shows. Files with tables of offsets are held
+against the network (``SwinV2.measured``); of those without, as timm and transformers write them, it is taken that they
+were measured as the row of the catalogue says (``trained``, or the window itself).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ def _split(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """torchvision's one bias for q, k and v, of which it uses the first and the last third."""
     parts: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        if key.endswith(".attn.qkv.bias"):
+        if key.endswith(".attn.qkv.bias") and tensor.ndim == 1 and len(tensor) % 3 == 0:
             q, _, v = tensor.chunk(3)
             parts |= {key.replace("qkv.bias", "q_bias"): q, key.replace("qkv.bias", "v_bias"): v}
         else:
