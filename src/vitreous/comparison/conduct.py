@@ -12,6 +12,7 @@ from typing import Any
 from vitreous import duration
 from vitreous.comparison import page, verdict
 from vitreous.comparison.arms import Arm, arms, data_of
+from vitreous.comparison.efficiency import Growth, growth
 from vitreous.comparison.probe import seconds_per_picture
 from vitreous.comparison.progress import Progress
 from vitreous.comparison.question import Question, default_budget
@@ -264,13 +265,15 @@ def _judged(setting: _Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> C
     counts = {side: sum(each) for side, each in setting.prepared.class_counts.items()}
     complete = [s for s in standings if s.runs and s.arm.fraction == most]
     judgement = verdict.judge(complete, share=counts["test"] / sum(counts.values()))
+    curves = tuple(filter(None, (_growth(s, standings) for s in complete)))
     return Comparison(
         question=setting.question,
         arms=tuple(standings),
         verdict=judgement.verdict,
-        remarks=tuple(judgement.remarks),
+        remarks=(*judgement.remarks, *(curve.sentence() for curve in curves)),
         pairs=tuple(p.named() for p in judgement.pairs),
         equal=told,
+        growth=curves,
         data={
             "source": setting.prepared.source.root,
             "size": setting.prepared.config.preprocess.size,
@@ -281,6 +284,12 @@ def _judged(setting: _Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> C
         },
         folder=setting.out,
     )
+
+
+def _growth(whole: Standing, standings: Sequence[Standing]) -> Growth | None:
+    """The curve of one arm through its fractions."""
+    parts = [s for s in standings if s.runs and s.arm.name == whole.arm.name]
+    return growth(whole.arm.name, [s.runs[0].train_pictures for s in parts], [s.right for s in parts])
 
 
 def _standing(arm: Arm, jobs: dict[tuple[Arm, int], Job]) -> Standing:

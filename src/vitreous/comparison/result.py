@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vitreous.comparison.efficiency import Growth
 from vitreous.comparison.question import Question
 from vitreous.comparison.standing import Standing
 from vitreous.comparison.statistics import Difference
@@ -21,6 +22,7 @@ class Comparison:
         remarks: further sentences, such as whether attention earned its time.
         pairs: the differences that these speak of: (name, name, first less second).
         equal: what all arms had the same of, in words.
+        growth: over the fractions of the training pictures, the best arm first; empty without fractions.
         folder: where the runs, comparison.json and comparison.html lie.
     """
 
@@ -30,6 +32,7 @@ class Comparison:
     remarks: tuple[str, ...]
     pairs: tuple[tuple[str, str, Difference], ...]
     equal: str
+    growth: tuple[Growth, ...]
     data: dict[str, Any]
     folder: Path
 
@@ -52,6 +55,7 @@ class Comparison:
             "remarks": list(self.remarks),
             "method": METHOD,
             "pairs": [{"first": a, "second": b, **asdict(found)} for a, b, found in self.pairs],
+            "growth": [asdict(curve) for curve in self.growth],
             "arms": [arm.to_dict() for arm in self.arms],
         }
 

@@ -111,7 +111,7 @@ def difference(a: Right, b: Right, *, replicates: int = REPLICATES, seed: int = 
     rng = np.random.default_rng(seed)
     gains = np.append(a.mean(axis=0) - b.mean(axis=0), (1.0, -1.0))  # (n + 2,)
     draws = _means(gains, replicates, rng)
-    noises = [_noise(right) for right in (a, b)]
+    noises = [noise(right) for right in (a, b)]
     for right, (by_seed, _) in zip((a, b), noises, strict=True):
         if by_seed > 0:
             draws += math.sqrt(by_seed / len(right)) * rng.standard_t(len(right) - 1, replicates)
@@ -151,7 +151,7 @@ def _means(values: Floats, replicates: int, rng: np.random.Generator) -> Floats:
     return np.asarray(values.mean() + (means - values.mean()) * math.sqrt(n / (n - 1)))
 
 
-def _noise(right: Right) -> tuple[float, float]:
+def noise(right: Right) -> tuple[float, float]:
     """(variance between seeds that single answers do not explain, variance of a single answer)."""
     s, n = right.shape
     if s < 2:

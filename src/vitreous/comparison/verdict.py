@@ -108,7 +108,7 @@ def sentence(top: Pair, share: float) -> str:
         text += f"{gap(top.found)} more than {top.second.name}{_cost(top.first, top.second)}"
         return f"{text}{_one_seed(top.found)}."
     cheap = _cheaper(top.first, top.second)
-    text = f"The data cannot tell {top.first.name} from {top.second.name} ({gap(top.found)})"
+    text = f"The data cannot tell {top.first.name} from {top.second.name}: they differ by {gap(top.found)}"
     text += f"; take {cheap[0].name}, which {cheap[1]}" if cheap else "; either will do"
     return f"{text}; {advice(top.found, share)}{_one_seed(top.found)}."
 
@@ -116,7 +116,7 @@ def sentence(top: Pair, share: float) -> str:
 def gap(found: Difference) -> str:
     """A difference in points, with its interval."""
     low, high = 100 * found.low, 100 * found.high
-    return f"{100 * found.value:.1f} points, 95 % interval {low:.1f} to {high:.1f}"
+    return f"{100 * found.value:.1f} points (95 % interval {low:.1f} to {high:.1f})"
 
 
 def advice(found: Difference, share: float) -> str:
@@ -148,8 +148,8 @@ def attention(ranked: Sequence[Contender]) -> tuple[list[str], list[Pair]]:
             continue
         found = difference(own.right, by_mixer[mixer].right)
         pairs.append(Pair(own, by_mixer[mixer], found))
-        how = "better than" if found.low > 0 else "worse than" if found.high < 0 else "not told from"
-        said.append(f"{how} with {words[mixer]} ({gap(found)})")
+        how = "better than" if found.low > 0 else "worse than" if found.high < 0 else "not clearly other than"
+        said.append(f"{how} with {words[mixer]}, by {gap(found)}")
     earned = all(p.found.low > 0 for p in pairs)
     harmed = any(p.found.high < 0 for p in pairs)
     verdict = "earned its time" if earned else "did not pay" if harmed else "did not show that it earns its time"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,17 @@ def write_report(run_folder: Path, out: Path | None = None, *, thumbnail: Thumbn
 
 def render(run: Recorded, thumbnail: Thumbnail | None = None) -> str:
     """The page as text."""
-    here = files("vitreous.reports")
-    style = here.joinpath("page.css").read_text("utf-8")
+    return fill(files("vitreous.reports").joinpath("page.html").read_text("utf-8"), _contents(run, thumbnail))
+
+
+def fill(template: str, contents: Mapping[str, Any]) -> str:
+    """A template of ours with ``contents``, in the one style, allowed to load nothing."""
+    style = files("vitreous.reports").joinpath("page.css").read_text("utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible
     )
     environment.filters["brief"] = brief
-    template = environment.from_string(here.joinpath("page.html").read_text("utf-8"))
-    return template.render(**_contents(run, thumbnail), style=Markup(style), policy=_policy(style)).lstrip()
+    return environment.from_string(template).render(**contents, style=Markup(style), policy=_policy(style)).lstrip()
 
 
 def _contents(run: Recorded, thumbnail: Thumbnail | None) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""How accuracy grows with the number of training pictures, and what more of them would bring.
+
+The error is fitted by ``a + b n^-c``, the power law of learning curves (Cortes et al. 1994; Hestness et al. 2017), with
+``a``, ``b`` at least 0. Three fractions or fewer cannot tell ``a`` from nothing, so it is nothing there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitreous.comparison.statistics import CONFIDENCE, Floats, Right, noise
+
+_EXPONENTS = (0.0, *np.geomspace(0.03, 2.0, 40).tolist())  # 0: the curve is flat
+_REPLICATES = 2_000
+_NOTHING = 0.001  # a tenth of a point
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """An arm's curve over training pictures, and the gain that ``more`` of them promise.
+
+    Attributes:
+        pictures, accuracies: the points, from few pictures to many.
+        floor, scale, exponent: a, b and c of the fit.
+        gain: expected from ``more`` pictures beyond the most there were, as a share, with its 95 % interval.
+    """
+
+    name: str
+    pictures: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    floor: float
+    scale: float
+    exponent: float
+    more: int
+    gain: float
+    low: float
+    high: float
+
+    def accuracy(self, pictures: float) -> float:
+        """What the fit says of so many pictures."""
+        return 1 - self.floor - self.scale * math.exp(-self.exponent * math.log(pictures))
+
+    def sentence(self) -> str:
+        """The extrapolation, or that there is none."""
+        what = f"{self.more:,} more training pictures for {self.name}"
+        span = f"95 % interval {100 * self.low:.1f} to {100 * self.high:.1f}"
+        if self.high < _NOTHING:
+            return f"{what}: less than 0.1 points; its curve is flat."
+        if self.low < _NOTHING:
+            return f"{what}: between nothing and {100 * self.high:.1f} points; its curve cannot tell."
+        return f"{what}: about +{100 * self.gain:.1f} points ({span}), if its curve goes on as it has."
+
+
+def growth(name: str, pictures: Sequence[int], right: Sequence[Right], *, seed: int = 0) -> Growth | None:
+    """The curve through an arm's fractions; None with fewer than two of different sizes.
+
+    Args:
+        pictures: training pictures of each fraction, in any order.
+        right: (s, n) of each, all on the same n test pictures.
+        seed: of the bootstrap over test pictures, common to all fractions, and over seeds as in ``difference``.
+    """
+    order = np.argsort(pictures)
+    sizes = np.array([pictures[i] for i in order], dtype=np.float64)
+    if len(np.unique(sizes)) < max(2, len(sizes)):
+        return None
+    answers = [right[i] for i in order]
+    errors = np.stack([1 - r.mean(axis=0) for r in answers], axis=1)  # (n, f)
+    draws = _draws(errors, answers, np.random.default_rng(seed))
+    more = _round(sizes[-1] / 4)
+    fits = _fit(sizes, np.vstack([errors.mean(axis=0), draws]))  # (1 + replicates, 3)
+    gains = fits[:, 1] * (sizes[-1] ** -fits[:, 2] - (sizes[-1] + more) ** -fits[:, 2])
+    low, high = np.quantile(gains[1:], (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
+    floor, scale, exponent = (float(v) for v in fits[0])
+    return Growth(
+        name=name,
+        pictures=tuple(int(v) for v in sizes),
+        accuracies=tuple(float(v) for v in 1 - errors.mean(axis=0)),
+        floor=floor,
+        scale=scale,
+        exponent=exponent,
+        more=more,
+        gain=float(gains[0]),
+        low=float(low),
+        high=float(high),
+    )
+
+
+def _draws(errors: Floats, answers: Sequence[Right], rng: np.random.Generator) -> Floats:
+    """(replicates, f) mean errors as other pictures and other seeds might have given."""
+    kinds, counts = np.unique(errors, axis=0, return_counts=True)
+    draws = rng.multinomial(len(errors), counts / len(errors), size=_REPLICATES) @ kinds / len(errors)
+    for column, right in enumerate(answers):
+        by_seed, _ = noise(right)
+        if by_seed > 0:
+            draws[:, column] += math.sqrt(by_seed / len(right)) * rng.standard_t(len(right) - 1, _REPLICATES)
+    return np.asarray(np.clip(draws, 0.0, 1.0))
+
+
+def _fit(sizes: Floats, errors: Floats) -> Floats:
+    """(r, f) errors -> (r, 3) of a, b, c: least squares over a grid of c, a and b at least 0."""
+    best = np.full(len(errors), np.inf)
+    found = np.zeros((len(errors), 3))
+    for exponent in _EXPONENTS:
+        x = sizes**-exponent  # (f,)
+        through_zero = np.maximum(errors @ x / (x @ x), 0.0)
+        candidates = [(np.zeros(len(errors)), through_zero)]
+        if len(sizes) > 3 and exponent > 0:
+            centred = x - x.mean()
+            slope = errors @ centred / (centred @ centred)
+            floor = errors.mean(axis=1) - slope * x.mean()
+            fits = (slope >= 0) & (floor >= 0)
+            candidates.append((np.where(fits, floor, errors.mean(axis=1)), np.where(fits, slope, 0.0)))
+        for a, b in candidates:
+            rest = ((errors - a[:, None] - b[:, None] * x) ** 2).sum(axis=1)
+            better = rest < best
+            best[better] = rest[better]
+            found[better] = np.stack([a, b, np.full(len(a), exponent)], axis=1)[better]
+    return found
+
+
+def _round(number: float) -> int:
+    """One digit is all that such a number needs."""
+    size = 10 ** max(0, math.floor(math.log10(max(number, 1.0))))
+    return max(1, int(round(number / size) * size))
