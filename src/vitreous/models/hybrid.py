@@ -3,8 +3,8 @@
 Ours, after Graham et al. 2021, "LeViT" (convolutions first, batch norms instead of layer norms, a learned bias for each
 offset between two cells), and Xiao et al. 2021, "Early convolutions help transformers see better". The trunk of basic
 residual blocks brings what a transformer cannot learn from a few thousand pictures, locality; attention works where
-all cells together are few, so that it is cheap and sees the whole picture. Every branch ends in a norm that starts at
-zero: the network begins as its trunk.
+all cells together are few, so that it is cheap and sees the whole picture. Its branches end in norms that start at
+zero: the network begins as its trunk. The trunk's own norms start at one; zeros there cost 3 points (docs/recipes.md).
 
 ``mixer`` makes the controls that tell whether attention earns its time: the same network with a convolution of equal
 cost in its place ("conv"), or with nothing ("none").
@@ -194,16 +194,16 @@ class Hybrid(Backbone):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Fresh weights: convolutions He normal by outputs, norms that end a branch zero, biases of offsets zero."""
+        """Fresh weights: convolutions He normal by outputs, norms that end a block's branch zero, biases zero."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             elif isinstance(module, (nn.BatchNorm2d, MapAttention)):
                 module.reset_parameters()
         for module in self.modules():
-            ends = module.ends if isinstance(module, Block) else [module.last] if isinstance(module, Basic) else []
-            for end in ends:
-                nn.init.zeros_(end.get_parameter("norm.weight"))
+            if isinstance(module, Block):
+                for end in module.ends:
+                    nn.init.zeros_(end.get_parameter("norm.weight"))
 
     def forward(self, image: Tensor) -> Features:
         """(b, c, h, w) -> Features with maps at ``strides``, each side rounded up."""
