@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "tasks": {"data", "layers", "models", "heads", "network", "types", "config", "errors"},
     "training": {"tasks", "data", "store", "config", "duration", "errors", "types"},
     "analyse": {"types", "errors"},
-    "predictor": {"network", "store", "data", "results", "config", "errors", "analyse"},
+    "predictor": {"network", "store", "data", "results", "config", "errors", "analyse", "types"},
     "explain": {"network", "models", "layers", "data", "results", "store", "types", "config", "errors"},
     "reports": {"analyse", "results", "store", "config", "errors", "types", "data", "duration"},
     "run": {

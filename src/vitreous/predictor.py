@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vitreous import config
 from vitreous.analyse.conformal import conformity, prediction_sets, threshold
@@ -28,6 +29,7 @@ from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.results import Classes
 from vitreous.store.checkpoint import OUTPUTS, REFERENCE, RunFolder
 from vitreous.store.tensors import read_tensors
+from vitreous.types import Features
 
 Picture = Any
 """A file, the bytes of one (in a pair with its name), uint8 pixels (h, w), (h, w, 1), (h, w, 3), or a Pillow image."""
@@ -185,11 +187,11 @@ class Predictor:
         return read_tensors(self.folder / name, file["sha256"])
 
     def _look(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(b, 3, size, size) uint8 -> probabilities (b, k) and pooled features (b, d), float32, of one pass."""
+        """(b, 3, size, size) uint8 -> probabilities (b, k) and ``levels`` (b, d), float32, of one pass."""
         with torch.inference_mode():
             features = self._optimised.features(image)
             logits = self._optimised.head(features).float()
-            return torch.softmax(logits / self.temperature, dim=1), features.pooled.float()
+            return torch.softmax(logits / self.temperature, dim=1), levels(features)
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled; the network is optimised anew where it answers."""
@@ -238,6 +240,17 @@ class Predictor:
             return name, fit(decoded.pixels, self.preprocess), None, decoded.facts.notices
         except BadData as error:
             return name, None, str(error), ()
+
+
+def levels(features: Features) -> Tensor:
+    """(b, d) float32: what each level of the network saw on average, by which strange pictures are told.
+
+    The mean of every map, with the pooled vector in place of the last, each of unit length. The last alone, of which a
+    network keeps what tells its classes apart, can look familiar where the others do not (Lee, Lee, Lee and Shin 2018,
+    "A Simple Unified Framework for Detecting Out-of-Distribution Samples", section 2.2).
+    """
+    means = [level.float().mean(dim=(2, 3)) for level in features.maps[:-1]]
+    return torch.cat([functional.normalize(part, dim=1) for part in (*means, features.pooled.float())], dim=1)
 
 
 def files(place: str | Path) -> list[Path]:

@@ -98,7 +98,7 @@ def test_planted_label_errors_are_found(learned: vt.Predictor, flipped: tuple[Ar
 
 @pytest.mark.slow
 def test_strange_pictures_are_told_from_those_of_test(learned: vt.Predictor) -> None:
-    """Measured with 8 epochs: AUROC 0.986 for the shapes and 0.996 for noise, 0.92 and 0.93 by confidence."""
+    """Measured: AUROC 0.998 for shapes and noise, nearly all flagged. The pooled vector alone lets noise pass."""
     digits, shapes, rng = open_builtin("digits"), open_builtin("shapes"), np.random.default_rng(0)
     numbers = {digits.name(i): i for i in range(len(digits))}
     names = json.loads((learned.folder / "outputs.json").read_text())["test"]
@@ -112,8 +112,8 @@ def test_strange_pictures_are_told_from_those_of_test(learned: vt.Predictor) -> 
         which = [0] * len(own) + [1] * len(answers)
         by_distance = roc_auc_score(which, [a.unfamiliar for a in (*own, *answers)])
         by_confidence = roc_auc_score(which, [-a.confidence for a in (*own, *answers)])
-        assert by_distance > 0.9 and by_distance > by_confidence
-        assert np.mean([a.is_unfamiliar for a in answers]) > 0.1
+        assert by_distance > 0.97 and by_distance > by_confidence
+        assert np.mean([a.is_unfamiliar for a in answers]) > 0.7
 
 
 # ---------------------------------------------------------------- copies

@@ -31,6 +31,7 @@ from vitreous.data.prepare import Prepared, Side
 from vitreous.data.preprocess import fit
 from vitreous.models.describe import describe
 from vitreous.network import Network
+from vitreous.predictor import levels
 
 SIDES: tuple[Side, ...] = ("val", "test")
 KNOWN: tuple[Side, ...] = ("train", "val")  # what the weights were learned from and chosen on
@@ -42,7 +43,8 @@ class Answers(NamedTuple):
     logits: Tensor  # (n, k) float32
     labels: Tensor  # (n,) int64
     numbers: Tensor  # (n,) int64, which picture of the source
-    features: Tensor  # (n, d) float32, pooled
+    pooled: Tensor  # (n, d) float32
+    levels: Tensor  # (n, e) float32, as ``predictor.levels`` gives them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +61,16 @@ def answer(network: Network, pictures: Pictures, batch: int = 64) -> Answers:
     """Logits of every picture, in the order of the side, from exactly the pixels and the operations of prediction."""
     network = network.optimise()
     device = network.mean.device
-    k, d = network.config.classes, network.backbone.width
-    logits, seen, numbers = [torch.zeros(0, k)], [torch.zeros(0, d)], [torch.zeros(0, dtype=torch.int64)]
+    logits, numbers = [torch.zeros(0, network.config.classes)], [torch.zeros(0, dtype=torch.int64)]
+    pooled, seen = [torch.zeros(0)], [torch.zeros(0)]  # torch joins an empty vector to anything
     for images, index in _batches(pictures, batch):
         features = network.features(images.to(device))
         logits.append(network.head(features).float().cpu())
-        seen.append(features.pooled.float().cpu())
+        pooled.append(features.pooled.float().cpu())
+        seen.append(levels(features).cpu())
         numbers.append(index)
-    return Answers(torch.cat(logits), torch.from_numpy(pictures.labels.copy()), torch.cat(numbers), torch.cat(seen))
+    labels = torch.from_numpy(pictures.labels.copy())
+    return Answers(torch.cat(logits), labels, *map(torch.cat, (numbers, pooled, seen)))
 
 
 def measure(network: Network, prepared: Prepared) -> Outcome:
@@ -102,7 +106,7 @@ def outputs(outcome: Outcome, prepared: Prepared) -> dict[str, bytes]:
         f"{side}_{name}": tensor.contiguous()
         for side, answers in outcome.answers.items()
         for name, tensor in answers._asdict().items()
-        if name != "features"
+        if name in ("logits", "labels", "numbers")
     }
     for known in KNOWN:
         digests = (prepared.survey.digests[int(i)] for i in prepared.indices(known))

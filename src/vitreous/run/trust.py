@@ -1,6 +1,6 @@
 """What tells, beside the scores, how far to trust a run: strange pictures, doubtful labels, copies across its sides.
 
-All of it comes from the finished network's pooled features and from what the survey found. Labels of test pictures are
+All of it comes from the finished network's features and from what the survey found. Labels of test pictures are
 judged here too; nothing that ships depends on what comes of that.
 """
 
@@ -49,7 +49,7 @@ def examine(network: Network, prepared: Prepared, found: Outcome) -> Trust:
     trained = answer(network, prepared.subset(prepared.indices("train")[:MOST_KEPT]))
     answers = {"train": trained, **found.answers}
     numbers = torch.cat([a.numbers for a in answers.values()]).numpy()
-    features = torch.cat([a.features for a in answers.values()]).numpy()
+    features = torch.cat([a.pooled for a in answers.values()]).numpy()
     most = max(1, MOST_WORK // (features.shape[1] * len(prepared.classes)))
     judged = np.argsort([prepared.survey.digests[int(i)] for i in numbers])[:most]
     errors = find_label_errors(
@@ -58,8 +58,8 @@ def examine(network: Network, prepared: Prepared, found: Outcome) -> Trust:
     errors_of = numbers[judged][errors.index]
     files = {LABELS: to_csv(dict(_reasons(prepared, errors, errors_of)))} if len(errors.index) else {}
     if "val" in found.answers:
-        held_out = found.answers["val"].features.numpy()
-        files[REFERENCE] = _reference(remember(trained.features.numpy(), held_out, len(prepared.classes)))
+        held_out = found.answers["val"].levels.numpy()
+        files[REFERENCE] = _reference(remember(trained.levels.numpy(), held_out, len(prepared.classes)))
     return Trust({"labels": _labels(prepared, errors, errors_of), "copies": copies(prepared)}, files)
 
 
