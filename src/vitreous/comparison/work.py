@@ -5,7 +5,6 @@ Knows nothing of what the runs are compared for.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vitreous.config import diff, to_dict
-from vitreous.errors import DamagedFile, UsageError
+from vitreous.errors import UsageError
 from vitreous.run.plan import Run, read_json, to_json
 from vitreous.store.checkpoint import RUN, RunFolder
 from vitreous.store.files import write_atomic
@@ -100,21 +99,24 @@ def refuse_another(job: Job) -> None:
         )
 
 
+def command(job: Job) -> list[str]:
+    """What trains ``job``, or goes on with it, as a user would; its settings are written for that."""
+    program = [sys.executable, "-m", "vitreous"]
+    if (job.place / RUN).exists() and RunFolder(job.place).steps():
+        return [*program, "resume", str(job.place), "--quiet"]
+    settings = job.place.parent / f"{job.place.name}.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(settings, to_json(to_dict(job.run)))
+    return [*program, "train", str(settings), "--out", str(job.place), "--overwrite", "--quiet"]
+
+
 def _start(job: Job, threads: int) -> Job:
-    folder = RunFolder(job.place)
-    if (job.place / RUN).exists() and folder.steps():
-        command = ["resume", str(job.place)]
-    else:
-        settings = job.place.parent / f"{job.place.name}.json"
-        settings.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(settings, to_json(to_dict(job.run)))
-        command = ["train", str(settings), "--out", str(job.place), "--overwrite"]
     job.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process has ended
     environment: dict[str, Any] = {"OMP_NUM_THREADS": str(threads), **os.environ}
     job.begun = time.monotonic()
     # a session of its own: Ctrl-C reaches us alone, and we hand it on once
     job.process = subprocess.Popen(
-        [sys.executable, "-m", "vitreous", *command, "--quiet"],
+        command(job),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=job.errors,
@@ -133,6 +135,7 @@ def _reap(active: list[Job], ended: list[Job]) -> None:
         active.remove(job)
         ended.append(job)
         job.reason = "" if code == 0 and job.is_finished else _why(job, code)
+        _forget(job)
 
 
 def _why(job: Job, code: int) -> str:
@@ -140,15 +143,11 @@ def _why(job: Job, code: int) -> str:
     assert job.errors is not None
     job.errors.seek(0)
     said = [line.strip() for line in job.errors.read().decode(errors="replace").splitlines() if line.strip()]
-    job.errors.close()
     if code < 0:
         name = signal.Signals(-code).name
         hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
         return f"Its process was killed ({name}){hint}."
-    with contextlib.suppress(DamagedFile):
-        if not said and code == 0:
-            return "It ended without a whole run folder."
-    return said[-1] if said else f"It ended with exit code {code} and no word."
+    return said[-1] if said else f"It ended with exit code {code}, no whole run folder and no word."
 
 
 def _stop(active: Sequence[Job]) -> None:
@@ -165,3 +164,10 @@ def _stop(active: Sequence[Job]) -> None:
         except subprocess.TimeoutExpired:
             job.process.kill()
             job.process.wait()
+        _forget(job)
+
+
+def _forget(job: Job) -> None:
+    """Close what the process wrote to."""
+    if job.errors is not None:
+        job.errors.close()

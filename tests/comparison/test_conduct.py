@@ -1,0 +1,183 @@
+"""A whole comparison on few pictures, and everything that is refused before the first step."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+import numpy as np
+import pytest
+
+import vitreous as vt
+from vitreous.cli.main import main
+from vitreous.comparison import arms as makers
+from vitreous.comparison import conduct, work
+from vitreous.comparison.arms import entries, has_mixer, transformer
+from vitreous.comparison.question import SMALL, USUAL, Question, default_budget, listed, numbers
+from vitreous.models.describe import describe
+
+SMALLEST = ["--models", "resnet20_cifar,vit_small_patch14_dinov2", "--set", "train.steps=2", "--set", "train.batch=8"]
+
+
+def run(*arguments):
+    return main([str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def compared(photos, tmp_path_factory):
+    """A comparison with one seed: an arm that works, and one that cannot be."""
+    out = tmp_path_factory.mktemp("compare") / "out"
+    assert run("compare", photos, *SMALLEST, "--seeds", "1", "--out", out, "--quiet") == 0
+    return out
+
+
+def test_an_arm_that_cannot_be_does_not_lose_the_others(compared, capsys):
+    found = json.loads((compared / "comparison.json").read_text())
+    good, bad = found["arms"]
+    assert good["name"] == "resnet20_cifar" and good["initialisation"] == "scratch" and bad["accuracy"] is None
+    assert "14" in bad["failed"]["0"]
+    assert "nothing to compare it with" in found["verdict"]
+    assert good["latency_ms"] > 0 and good["parameters"] == describe("resnet20_cifar", 32, 2).params
+
+
+def test_the_page_loads_nothing_and_names_every_arm(compared):
+    page = html.unescape((compared / "comparison.html").read_text())
+    assert "default-src 'none'" in page and "<script" not in page
+    assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert "resnet20_<wbr>cifar" in page and "did not finish" in page
+
+
+def test_more_seeds_go_on_from_those_that_are_there(compared, photos, monkeypatch):
+    begun = []
+    command = work.command
+    monkeypatch.setattr(work, "command", lambda job: begun.append(job.label) or command(job))
+    found = vt.compare(
+        photos,
+        models=listed(SMALLEST[1]),
+        set=["train.steps=2", "train.batch=8"],
+        seeds=2,
+        out=compared,
+        quiet=True,
+    )
+    assert begun == ["resnet20_cifar, seed 1"]
+    arm = found.arms[0]
+    assert [r.seed for r in arm.runs] == [0, 1] and arm.over_seeds is not None
+    assert arm.right.shape == (2, found.data["counts"]["test"])
+    for each in arm.runs:
+        card = json.loads((each.folder / "card.json").read_text())
+        assert each.right.mean() == pytest.approx(card["metrics"]["test"]["accuracy"])
+    assert "nothing to compare" in repr(found) and found.report.exists()
+
+
+def test_another_question_in_the_same_folder_is_refused(compared, photos, capsys):
+    assert run("compare", photos, "--models", "resnet20_cifar", "--set", "train.steps=3", "--out", compared) == 2
+    assert "holds the answer to another question" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_of_something_else_is_refused(photos, tmp_path, capsys):
+    (tmp_path / "diary.txt").write_text("mine")
+    assert run("compare", photos, *SMALLEST, "--out", tmp_path) == 2
+    assert "holds no comparison" in " ".join(capsys.readouterr().err.split())
+
+
+# ---------------------------------------------------------------- refused before the first step
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--models", "vit_tinny"], "There is no model vit_tinny"),
+        (["--models", "resnet18,resnet18"], "names something twice"),
+        (["--init", "nowhere"], "run folder, and nowhere is none"),
+        (["--seeds", "0"], "--seeds must be at least 1"),
+        (["--jobs", "0"], "--jobs must be at least 1"),
+        (["--budget", "5"], "write 5s or 5m"),
+        (["--fractions", "0.5,2"], "shares above 0 and at most 1"),
+        (["--fractions", "half"], "numbers with commas"),
+        (["--size", "2"], "--size must be at least 8"),
+        (["--set", "seed=3"], "use --seeds"),
+        (["--set", "network.model=resnet18"], "use --models"),
+        (["--set", "train.steps=3", "--budget", "1m"], "not both"),
+        (["--set", "train.steps=3", "--equal", "macs"], "leave out --equal"),
+        (["--set", "train.stepz=3"], "did you mean steps"),
+        (["--equal", "flops"], "Invalid value"),
+        (["--models", "resnet20_cifar", "--budget", "0.001s"], "less than one pass of resnet20_cifar"),
+        (["--models", "resnet20_cifar", "--init", "pretrained"], "No published weights of resnet20_cifar"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_leaves_nothing(arguments, sentence, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("compare", photos, *arguments) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert sentence in said and "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("pictures", "kinds"), [(3, ("round", "long")), (30, ("round",))])
+def test_three_pictures_or_one_class_are_refused(pictures, kinds, draw, tmp_path, capsys):
+    for number in range(pictures):
+        draw(tmp_path / "few", kinds[number % len(kinds)], number)
+    assert run("compare", tmp_path / "few", "--models", "resnet20_cifar", "--out", tmp_path / "out") == 7
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_offline_is_found_out_once_and_said(photos, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def fetch(repository):
+        asked.append(repository)
+        raise vt.Unreachable("The hub cannot be reached; give a file with --weights.")
+
+    monkeypatch.setattr("vitreous.weights.hub.fetch", fetch)
+    names = "resnet18,resnet34,mobilevit_xs"
+    assert run("compare", photos, "--models", names, "--init", "pretrained", "--out", tmp_path / "out") == 8
+    assert "cannot be reached" in capsys.readouterr().err and len(asked) == 1
+
+    question = Question(data=str(photos), models=listed(names), init=("scratch", "pretrained"), size=32)
+    source = conduct.open_source(str(photos))
+    found = makers.arms(question, source, makers.data_of(question, source), 60.0)
+    assert [bool(arm.run) for arm in found] == [True] * 3 + [False] * 3
+    assert len(asked) == 2 and all("cannot be reached" in arm.reason for arm in found[3:])
+    assert found[0].name == "resnet18, scratch" and found[3].name == "resnet18, pretrained"
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+@pytest.mark.parametrize(("size", "usual"), [(32, SMALL), (48, SMALL), (64, USUAL), (96, USUAL), (224, USUAL)])
+def test_the_usual_models_take_pictures_of_every_size(size, usual):
+    found = entries((), size)
+    assert [e.name for e in found if e.mixer in (None, "attention")] == list(usual)
+    assert [e.mixer for e in found[:3]] == ["attention", "none", "conv"], "the transformer comes with its twins"
+    for each in found:
+        options = {"mixer": each.mixer} if each.mixer else {}
+        assert describe(each.model, size, 10, options).macs > 0
+
+
+def test_twins_differ_in_attention_alone_and_only_the_first_transformer_has_them():
+    names = [e.name for e in entries(("resnet18", "auto", transformer(64)), 32)]
+    assert names == ["resnet18", "auto", "auto without attention", "auto, convolution for attention", transformer(64)]
+    assert has_mixer(transformer(32)) and not has_mixer("resnet18")
+
+
+def test_all_arms_share_split_and_preprocessing_and_differ_in_network_and_seed(photos):
+    question = Question(data=str(photos), models=("auto", "resnet18", "vit_tiny_patch16_224"), fractions=(0.5, 1.0))
+    source = conduct.open_source(str(photos))
+    data = makers.data_of(question, source)
+    found = makers.arms(question, source, data, 60.0)
+    assert {arm.fraction for arm in found[:5]} == {1.0} and {arm.fraction for arm in found[5:]} == {0.5}
+    assert all(arm.run.data == data for arm in found[:5]) and len({arm.folder(0) for arm in found}) == 10
+    assert all(arm.run.train.budget_seconds == 60 for arm in found)
+
+
+def test_words_and_numbers_are_read_from_either_form():
+    assert listed("a, b,") == listed(["a,b"]) == listed(("a", "b")) == ("a", "b")
+    assert numbers("0.1,1") == numbers([0.1, 1]) == (0.1, 1.0) and numbers(1) == (1.0,)
+
+
+def test_the_usual_budget_grows_with_pictures_and_pixels_and_is_bounded():
+    assert default_budget(50, 32) == 7 and default_budget(10**7, 224) == 600
+    budgets = [default_budget(n, 64) for n in (500, 2000, 8000, 30000)]
+    assert budgets == sorted(budgets) and np.all(np.diff(budgets) > 0)
