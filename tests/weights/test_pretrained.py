@@ -274,7 +274,7 @@ def test_a_stopped_run_goes_on_without_the_hub(
     hub: FakeHub, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(execution, "_finish", lambda *_: 1 / 0)
+        patch.setattr(execution, "_finish", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(photos, tmp_path / "run")
     fake_hub.point_client(monkeypatch, "http://127.0.0.1:9", tmp_path / "another home")
