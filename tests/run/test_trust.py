@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
 import vitreous as vt
 from vitreous import recipes
+from vitreous.cli.main import main
 from vitreous.data.builtin import open_builtin
 from vitreous.data.dataset import ArraySource
 from vitreous.data.quarantine import read_quarantine
@@ -168,3 +170,18 @@ def test_without_validation_there_are_no_sets(photos: Path, tmp_path: Path) -> N
     assert run.predict(photos / "round" / "000.png").unfamiliar is None
     with pytest.raises(vt.UsageError, match="need 9 validation pictures and this run has 0"):
         run.predict(photos, coverage=0.9)
+
+
+def test_the_command_line_shows_sets_and_warns(
+    trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(noise)
+    assert main(["predict", str(trained), str(photos / "round" / "000.png"), str(noise), "--coverage", "0.8"]) == 0
+    told = capsys.readouterr().out
+    assert main(["predict", str(trained), str(noise), "--coverage", "0.8", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["covering"][0] == answer["label"] and answer["label"] in told
+    assert ("unfamiliar:" in told) == (answer["unfamiliar"] >= 0.99)
+    assert main(["predict", str(trained), str(noise), "--coverage", "0.999"]) == 2
+    assert "need 999 validation pictures" in " ".join(capsys.readouterr().err.split())
