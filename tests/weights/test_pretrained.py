@@ -302,13 +302,31 @@ def test_what_is_chosen_and_said(hub: FakeHub, photos: Path, tmp_path: Path, mon
     same, _ = recipes.choose(recipes.Wishes(data=str(photos), weights=place))
     assert same == run
     for words, wishes in {
-        "--pretrained needs --model NAME": {"pretrained": True},
+        "needs --model NAME": {"weights": str(tmp_path / "w.pt"), "pretrained": True},
         "leave out --model": {"weights": place, "model": "resnet18"},
         "leave out --model and --pretrained": {"weights": place, "pretrained": True},
         "not with those of another run": {"weights": str(tmp_path), "model": MODEL, "pretrained": True},
     }.items():
         with pytest.raises(UsageError, match=words):
             recipes.choose(recipes.Wishes(data=str(photos), **wishes))
+
+
+def test_the_usual_weights(hub: FakeHub, photos: Path) -> None:
+    from vitreous import recipes
+    from vitreous.recipes.transfer import DEFAULT
+
+    weights = ledger.find(DEFAULT)
+    assert weights.licence not in ledger.RESTRICTED
+    scratch, reasons = recipes.choose(recipes.Wishes(data=str(photos)))
+    assert scratch.weights is None and not any("--pretrained" in reason for reason in reasons) and hub.asked == []
+    hub.add(ledger.repository(DEFAULT, weights), b"nothing that is read here")
+    run, reasons = recipes.choose(recipes.Wishes(data=str(photos), pretrained=True))
+    assert run.network.model == DEFAULT and run.network.size == 112  # the pictures are small, and 8 patches of 14 wide
+    assert run.weights is not None and run.weights.startswith(f"hub:{DEFAULT}.") and run.tune.probe
+    asked = len(hub.asked)
+    again, reasons = recipes.choose(recipes.Wishes(data=str(photos)))
+    assert again == scratch and any(DEFAULT in reason and "--pretrained" in reason for reason in reasons)
+    assert len(hub.asked) == asked
 
 
 def test_the_command_line(

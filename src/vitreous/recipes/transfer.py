@@ -16,15 +16,22 @@ from vitreous.recipes.wishes import Wishes
 from vitreous.run.plan import Run, TuneConfig
 from vitreous.store.checkpoint import RunFolder
 from vitreous.training.optim import OptimConfig
-from vitreous.weights import ledger, pretrained
+from vitreous.weights import hub, ledger, pretrained
 from vitreous.weights.pretrained import Published
 
 RANK = 8  # of LoRA; Hu et al. 2021, table 6: little is gained beyond
+DEFAULT = "vit_small_patch14_dinov2"  # Apache-2.0; features that nothing else of its size equals without tuning
 MOST_TUNED = 384  # pixels; larger pictures than these are not chosen without being asked for
 
 
-def begin(wishes: Wishes, reasons: list[str]) -> tuple[Wishes, dict[str, Any]]:
-    """What the weights to begin with decide: model and size where they were left open, and the network's constants."""
+def begin(wishes: Wishes, side: int, reasons: list[str]) -> tuple[Wishes, dict[str, Any]]:
+    """What the weights to begin with decide: model and size where they were left open, and the network's constants.
+
+    Args:
+        side: of the pictures, usually, in pixels.
+    """
+    if wishes.model == "auto" and not wishes.weights:
+        wishes = _usual(wishes, side, reasons)
     published = _published(wishes)
     if published is not None:
         changes: dict[str, Any] = {"model": published.model, "size": wishes.size or _tuned_size(published, reasons)}
@@ -52,6 +59,17 @@ def begin(wishes: Wishes, reasons: list[str]) -> tuple[Wishes, dict[str, Any]]:
     }
 
 
+def _usual(wishes: Wishes, side: int, reasons: list[str]) -> Wishes:
+    """The usual published weights, if some were asked for and no model was; if not, a word where they are at hand."""
+    if not wishes.pretrained:
+        if hub.is_cached(ledger.repository(DEFAULT, ledger.find(DEFAULT))):
+            reasons.append(f"from scratch, though weights of {DEFAULT} are in the cache: --pretrained begins with them")
+        return wishes
+    size = wishes.size or (224 if side >= 128 else 112)
+    reasons.append(f"model {DEFAULT} at {size} px: the usual one to begin with; --model takes another")
+    return replace(wishes, model=DEFAULT, size=size)
+
+
 def _published(wishes: Wishes) -> Published | None:
     """The published weights that were asked for, with --pretrained or as a place of their own."""
     named = pretrained.parse(wishes.weights) if wishes.weights else None
@@ -62,7 +80,7 @@ def _published(wishes: Wishes) -> Published | None:
     if not wishes.pretrained:
         return None
     if wishes.model == "auto":
-        raise UsageError("--pretrained needs --model NAME; `vitreous models` lists those with published weights.")
+        raise UsageError("--pretrained beside --weights needs --model NAME, for a file does not say what it holds.")
     if wishes.weights is not None and Path(wishes.weights).is_dir():
         raise UsageError("--pretrained goes with no weights or with the file of them, not with those of another run.")
     tag = wishes.pretrained if isinstance(wishes.pretrained, str) else None

@@ -74,6 +74,7 @@ def _contents(run: Recorded, thumbnail: Thumbnail | None) -> dict[str, Any]:
         "headline": verdict.headline(*found) if found else None,
         "comparison": verdict.comparison(run, judged) if judged else None,
         "origin": verdict.origin(run),
+        "frozen": verdict.frozen(run),
         "ruler": ruler(judged.scores.accuracy, verdict.guesses(run, judged)) if judged else None,
         "tiles": sections.tiles(found[1], run, judged, found[0]) if found else [],
         "data": sections.data(run),

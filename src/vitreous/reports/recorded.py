@@ -12,6 +12,7 @@
                      "unreadable": [[name, reason], ...], "left_out": [[name, reason], ...]}
     network         {"model", "parameters": int, "macs": int, "size": int, "options": {...}}
     preprocess      {...}                           train       {"steps": int, "epochs": number, "batch": int, ...}
+    frozen          {"neighbours", "logistic", "classifier": shares right on val before any training, "head", ...}
     selection       {"step": int, "metric", "value": number}    the checkpoint that was kept, chosen on val
     calibration     {"temperature": number}                     fitted on val
     metrics         {"val": Scores.summary(), "test": Scores.summary()}
@@ -130,7 +131,7 @@ def read_run(folder: Path) -> Recorded:
     card, settings = _object(folder / "card.json"), _object(folder / "run.json")
     rows = list(json_rows(folder / "metrics.jsonl"))
     if not card and (begun := _object(folder / "data.json")):
-        card = {"data": begun}
+        card = {"data": begun, "frozen": _object(folder / "frozen.json")}
     if not (card or settings or rows):
         raise UsageError(f"{folder} holds no card.json, run.json or metrics.jsonl; give the folder of a run.")
     return Recorded(name=folder.resolve().name, card=card, settings=settings, rows=rows, outputs=_outputs(folder))

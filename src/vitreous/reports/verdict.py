@@ -152,6 +152,19 @@ def origin(run: Recorded) -> Markup | None:
     return Markup(" ").join(parts) + "." if len(parts) > 1 else None
 
 
+def frozen(run: Recorded) -> Markup | None:
+    """What the features were worth before anything of them was trained, and whether that is what was kept."""
+    names = {"neighbours": "nearest neighbours", "logistic": "logistic regression", "classifier": "own classifier"}
+    found = [(name, run.get(f"frozen.{key}", float)) for key, name in names.items()]
+    shares = ", ".join(f"{name} {percent(share)}" for name, share in found if share is not None)
+    if not shares:
+        return None
+    said = sentence("Before any of its weights were trained, its features gave on validation: {}.", shares)
+    if run.get("selection.step", int) == 0:
+        said = sentence("{} <strong>That frozen network is what was kept.</strong>", said)
+    return said
+
+
 def limits(run: Recorded, judged: Judged | None) -> list[Markup]:
     """What the headline's number does not tell, worst first."""
     said = [*(_about_score(judged) if judged else []), *_about_source(run, judged)]

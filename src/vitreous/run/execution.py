@@ -218,7 +218,7 @@ def _finish(
     found = outcome.measure(network, prepared)
     trusted = trust.examine(network, prepared, found)
     taught = 0.0 if teacher is None else float(teacher.facts["seconds"])
-    images = fitted.steps * run.train.batch / max(fitted.seconds - taught, 1e-9)
+    images = fitted.steps * run.train.batch / max(fitted.seconds - taught, 1e-9) if fitted.steps else None
     cost = outcome.cost(network, seconds=fitted.seconds, images_per_second=images, peak=peak_memory(device))
     finished = replace(run, train=replace(run.train, plan=fitted.plan), teacher=_repeatable(run, folder))
     facts = _facts(finished, folder, trainer, fitted) | trusted.facts

@@ -75,7 +75,7 @@ def probe(
     """
     begin, k = time.monotonic(), network.config.classes
     val = answer(network, prepared.val)
-    held = (val.features.numpy(), val.labels.numpy())
+    held = (val.pooled.numpy(), val.labels.numpy())
     features, labels = _look(network, prepared, pictures, begin + seconds)
     solved = logistic(features, labels, held if len(val.labels) else None, classes=k, balanced=balanced)
     shares: dict[str, float | None] = {"neighbours": None, "logistic": None, "classifier": None}
@@ -109,7 +109,7 @@ def _look(network: Network, prepared: Prepared, pictures: int | None, end: float
     features, labels = [], []
     for start in range(0, len(indices), _AT_ONCE):
         found = answer(network, prepared.subset(indices[start : start + _AT_ONCE]))
-        features.append(found.features.numpy())
+        features.append(found.pooled.numpy())
         labels.append(found.labels.numpy())
         if pictures is None and time.monotonic() > end:
             break

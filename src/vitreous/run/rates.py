@@ -26,6 +26,7 @@ from vitreous.training.step import Stepper
 STEPS = 8  # to the first half of which the rate rises
 BATCH = 32  # pictures a step: a sound rate survives smaller batches than those it will see
 LOOKED = 256  # pictures whose neighbours are asked
+KEPT = 0.8  # of what the neighbours know beyond chance, a sound rate leaves
 SHARES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 """Of the rate that was asked for, tried in this order until one is sound."""
 
@@ -53,7 +54,9 @@ class Found:
 def attempt(task: Task, optim: OptimConfig, train: Loader, look: Look, device: Device, *, seed: int) -> Found:
     """Try ``optim`` at shares of its rate until one is sound; then the state of ``task`` is as it was."""
     before, pictures = _right(*look())
-    bound = before - max(0.05, 2 * math.sqrt(before * (1 - before) / pictures))
+    chance = 1 / task.network.config.classes
+    noise = 2 * math.sqrt(before * (1 - before) / pictures)
+    bound = min(chance + KEPT * (before - chance), before - noise)
     trials: list[Trial] = []
     for share in SHARES:
         tried = optim if share == 1 else replace(optim, lr=_digit(optim.rate * share), muon_lr=optim.muon_lr * share)

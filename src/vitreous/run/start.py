@@ -107,7 +107,7 @@ def _guarded(run: Run, network: Network, prepared: Prepared, device: Device, log
 
     def look() -> tuple[Numbers, Numbers]:
         found = answer(network, few)
-        return found.features.numpy(), found.labels.numpy()
+        return found.pooled.numpy(), found.labels.numpy()
 
     found = rates.attempt(task, run.train.optim, train, look, device, seed=run.seed)
     asked, best = found.trials[0], found.trials[-1]

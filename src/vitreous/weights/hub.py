@@ -81,6 +81,15 @@ def known(repository: str) -> str | None:
     return stated if _SHA256.fullmatch(stated) else None
 
 
+def is_cached(repository: str) -> bool:
+    """Whether the weights are here; nobody is asked, and settings that are wrong are left to ``fetch`` to name."""
+    with contextlib.suppress(ValueError, OSError):
+        import huggingface_hub as hub
+
+        return isinstance(hub.try_to_load_from_cache(repository, FILE), str)
+    return False
+
+
 def remedy(repository: str) -> str:
     """What somebody without a network can do, as the end of a sentence."""
     return f"fetch {_address(repository)} on another machine and give it beside --pretrained as --weights FILE."
