@@ -31,7 +31,7 @@ def compared(found: Comparison) -> int:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column in ("model", "begun") else "right", no_wrap=True)
-    for arm in found.arms:
+    for arm in found.whole:
         if arm.runs:
             table.add_row(*map(escape, _row(arm)))
         else:
@@ -39,6 +39,9 @@ def compared(found: Comparison) -> int:
     wide = console.measure(table, options=console.options.update(max_width=_ENDLESS)).maximum
     console.width = max(console.width, wide)  # a terminal may wrap lines, but no number is cut off
     console.print(table, soft_wrap=True)
+    for curve in found.growth:
+        points = ", ".join(f"{n:,}: {a:.1%}" for n, a in zip(curve.pictures, curve.accuracies, strict=True))
+        console.print(f"{curve.name} by training pictures: {points}", markup=False, soft_wrap=True)
     console.print(f"Equal for all: {found.equal}", style="dim", markup=False, soft_wrap=True)
     for arm in found.arms:
         for seed, reason in arm.reasons.items():

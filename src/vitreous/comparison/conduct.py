@@ -270,7 +270,7 @@ def _judged(setting: _Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> C
         question=setting.question,
         arms=tuple(standings),
         verdict=judgement.verdict,
-        remarks=(*judgement.remarks, *(curve.sentence() for curve in curves)),
+        remarks=(*judgement.remarks, *(curve.sentence() for curve in curves[:1])),
         pairs=tuple(p.named() for p in judgement.pairs),
         equal=told,
         growth=curves,

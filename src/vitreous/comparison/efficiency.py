@@ -93,10 +93,11 @@ def _draws(errors: Floats, answers: Sequence[Right], rng: np.random.Generator) -
     """(replicates, f) mean errors as other pictures and other seeds might have given."""
     kinds, counts = np.unique(errors, axis=0, return_counts=True)
     draws = rng.multinomial(len(errors), counts / len(errors), size=_REPLICATES) @ kinds / len(errors)
-    for column, right in enumerate(answers):
-        by_seed, _ = noise(right)
-        if by_seed > 0:
-            draws[:, column] += math.sqrt(by_seed / len(right)) * rng.standard_t(len(right) - 1, _REPLICATES)
+    freedom = [len(right) - 1 for right in answers]
+    if any(freedom):
+        between = float(np.average([noise(right)[0] for right in answers], weights=freedom))
+        scales = np.sqrt(max(0.0, between) / np.array([len(right) for right in answers]))
+        draws += scales * rng.standard_t(sum(freedom), draws.shape)
     return np.asarray(np.clip(draws, 0.0, 1.0))
 
 

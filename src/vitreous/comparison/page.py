@@ -29,7 +29,7 @@ def render(found: Comparison) -> str:
         "found": found,
         "title": f"{len(trained)} models on {source}",
         "counts": {side: f"{count:,}" for side, count in found.data["counts"].items()},
-        "rows": (rows := [_row(arm) for arm in found.arms]),
+        "rows": (rows := [_row(arm) for arm in found.whole]),
         "priced": [row for row in rows if row["scores"]],
         "reasons": [
             (arm.name if arm.arm.run is None else f"{arm.name}, seed {seed}", reason)
@@ -87,8 +87,8 @@ def _mean(arm: Standing) -> tuple[list[float], list[float]] | None:
         return None
     if len(each) == 1:
         return (each[0][:, 0] / 60).tolist(), each[0][:, 1].tolist()
-    begin, end = max(c[0, 0] for c in each), min(c[-1, 0] for c in each)
-    xs = np.linspace(begin, max(begin, end), _POINTS)
+    # beyond its ends a seed counts with its first or last value
+    xs = np.linspace(min(c[0, 0] for c in each), max(c[-1, 0] for c in each), _POINTS)
     return (xs / 60).tolist(), np.mean([np.interp(xs, c[:, 0], c[:, 1]) for c in each], axis=0).tolist()
 
 

@@ -37,6 +37,12 @@ class Comparison:
     folder: Path
 
     @property
+    def whole(self) -> tuple[Standing, ...]:
+        """The arms that learned from the largest fraction of the pictures."""
+        most = max(self.question.fractions)
+        return tuple(arm for arm in self.arms if arm.arm.fraction == most)
+
+    @property
     def report(self) -> Path:
         """The page."""
         return self.folder / "comparison.html"
@@ -64,6 +70,7 @@ METHOD = (
     "Arms are ranked by their accuracy on the validation part and measured on the test part, which chose nothing. "
     "Intervals are 95 %: over seeds Student's t; over pictures Wilson's, for the number of pictures that the answers "
     "of all seeds amount to. Differences are paired by picture: 20,000 bootstrap draws of the pictures, with one added "
-    "for each side (Bonett and Price 2012), and Student's t for the luck of the seeds beyond that of single answers. "
+    "for each side (Bonett and Price 2012), and Student's t for the luck of the seeds, both arms' variance together, "
+    "beyond that of single answers. "
     "What would tell is worked out for a power of 80 %."
 )

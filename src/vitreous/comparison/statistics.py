@@ -98,9 +98,9 @@ def difference(a: Right, b: Right, *, replicates: int = REPLICATES, seed: int = 
 
     Pictures are drawn with replacement, the same ones for both arms. To them come one picture that only ``a`` answers
     and one that only ``b`` does (Bonett and Price 2012): arms that never disagreed on a few pictures are not
-    thereby equal. Three seeds are too few to be drawn from; each arm's luck of the seed is drawn from Student's
-    distribution instead, with the variance between seeds less what single answers explain of it (two-way analysis of
-    variance).
+    thereby equal. Three seeds are too few to be drawn from; the luck of the seeds is drawn from Student's distribution
+    instead, with the variance between seeds, both arms' together as in the two-sample t test, less what single answers
+    explain of it (two-way analysis of variance).
 
     Args:
         a, b: (s, n) and (t, n).
@@ -111,18 +111,19 @@ def difference(a: Right, b: Right, *, replicates: int = REPLICATES, seed: int = 
     rng = np.random.default_rng(seed)
     gains = np.append(a.mean(axis=0) - b.mean(axis=0), (1.0, -1.0))  # (n + 2,)
     draws = _means(gains, replicates, rng)
-    noises = [noise(right) for right in (a, b)]
-    for right, (by_seed, _) in zip((a, b), noises, strict=True):
-        if by_seed > 0:
-            draws += math.sqrt(by_seed / len(right)) * rng.standard_t(len(right) - 1, replicates)
+    freedom = [len(a) - 1, len(b) - 1]
+    between, answer = np.average([noise(a), noise(b)], axis=0, weights=freedom if any(freedom) else None)
+    between = max(0.0, float(between))
+    if between > 0:
+        draws += math.sqrt(between * (1 / len(a) + 1 / len(b))) * rng.standard_t(sum(freedom), replicates)
     low, high = np.quantile(draws, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
     return Difference(
         value=float(gains[:n].mean()),
         low=max(-1.0, float(low)),
         high=min(1.0, float(high)),
         by_picture=float(gains.var(ddof=1)),
-        by_answer=sum(answer for _, answer in noises),
-        by_seed=sum(by_seed for by_seed, _ in noises),
+        by_answer=2 * float(answer),
+        by_seed=2 * between,
         pictures=n,
         seeds=min(len(a), len(b)),
     )
@@ -152,11 +153,14 @@ def _means(values: Floats, replicates: int, rng: np.random.Generator) -> Floats:
 
 
 def noise(right: Right) -> tuple[float, float]:
-    """(variance between seeds that single answers do not explain, variance of a single answer)."""
+    """(variance between seeds that single answers do not explain, variance of a single answer).
+
+    The first is an estimate without bias, and so may be negative.
+    """
     s, n = right.shape
     if s < 2:
         return 0.0, 0.0
     by_seed, by_picture = right.mean(axis=1), right.mean(axis=0)
     rest = right - by_seed[:, None] - by_picture[None] + right.mean()
     answer = float((rest**2).sum()) / ((s - 1) * (n - 1)) if n > 1 else 0.0
-    return max(0.0, float(by_seed.var(ddof=1)) - answer / n), answer
+    return float(by_seed.var(ddof=1)) - answer / n, answer

@@ -113,10 +113,10 @@ def sentence(top: Pair, share: float) -> str:
     return f"{text}; {advice(top.found, share)}{_one_seed(top.found)}."
 
 
-def gap(found: Difference) -> str:
+def gap(found: Difference, *, signed: bool = False) -> str:
     """A difference in points, with its interval."""
     low, high = 100 * found.low, 100 * found.high
-    return f"{100 * found.value:.1f} points (95 % interval {low:.1f} to {high:.1f})"
+    return f"{100 * found.value:{'+' if signed else ''}.1f} points (95 % interval {low:.1f} to {high:.1f})"
 
 
 def advice(found: Difference, share: float) -> str:
@@ -131,7 +131,7 @@ def advice(found: Difference, share: float) -> str:
     if need.seeds is not None and need.seeds <= 100 and found.seeds > 1:
         ways.append(f"about {max(need.seeds - found.seeds, 1)} more seeds")
     if not ways:
-        return "so small a difference is out of reach of any sensible number of pictures or seeds"
+        return "beside its noise this difference is beyond any sensible number of pictures or seeds"
     return f"{' or '.join(ways)} would tell, if the difference is as large as it looks"
 
 
@@ -141,19 +141,18 @@ def attention(ranked: Sequence[Contender]) -> tuple[list[str], list[Pair]]:
     own = by_mixer.pop("attention", None)
     if own is None or not by_mixer:
         return [], []
-    words = {"none": "nothing in its place", "conv": "a convolution of equal cost in its place"}
+    words = {"none": "the same network with nothing in its place", "conv": "a convolution of equal cost"}
     said, pairs = [], []
     for mixer in ("none", "conv"):
         if mixer not in by_mixer:
             continue
         found = difference(own.right, by_mixer[mixer].right)
         pairs.append(Pair(own, by_mixer[mixer], found))
-        how = "better than" if found.low > 0 else "worse than" if found.high < 0 else "not clearly other than"
-        said.append(f"{how} with {words[mixer]}, by {gap(found)}")
+        said.append(f"{gap(found, signed=True)} against {words[mixer]}")
     earned = all(p.found.low > 0 for p in pairs)
     harmed = any(p.found.high < 0 for p in pairs)
     verdict = "earned its time" if earned else "did not pay" if harmed else "did not show that it earns its time"
-    return [f"Attention {verdict} on these pictures: {own.name} was {' and '.join(said)}."], pairs
+    return [f"Attention {verdict} on these pictures: {own.name} {' and '.join(said)}."], pairs
 
 
 def _cost(first: Contender, second: Contender) -> str:
