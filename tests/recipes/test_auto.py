@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from vitreous.errors import BadData, UsageError
 from vitreous.network import IMAGENET_MEAN, IMAGENET_STD, NetworkConfig, build_network
 from vitreous.recipes import Wishes, choose
+from vitreous.recipes.scratch import expected_epochs
 from vitreous.weights import foreign
 
 
@@ -35,10 +36,10 @@ def folder(tmp_path: Path):
 @pytest.mark.parametrize(
     ("side", "size", "model"),
     [
-        (28, 32, "resnet20_cifar"),
-        (64, 64, "vit_pico_patch8_64"),
-        (120, 96, "vit_pico_patch8_96"),
-        (500, 96, "vit_pico_patch8_96"),
+        (28, 32, "hybrid_tiny_32"),
+        (64, 64, "hybrid_tiny_64"),
+        (120, 96, "hybrid_tiny_96"),
+        (500, 96, "hybrid_tiny_96"),
     ],
 )
 def test_size_and_model_follow_the_pictures(folder, side: int, size: int, model: str) -> None:
@@ -158,3 +159,18 @@ def test_pictures_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a" / "x.png").write_bytes(b"not a picture")
     with pytest.raises(BadData, match="can be read; `vitreous check`"):
         choose(Wishes(data=str(tmp_path)))
+
+
+def test_pictures_that_are_seen_often_are_varied_more(folder) -> None:
+    place = str(folder(40, 40))
+    for epochs, policy in ((10, "none"), (100, "trivial")):
+        run, reasons = choose(Wishes(data=place, epochs=epochs))
+        assert run.task.augment.policy == policy
+        assert any("TrivialAugment" in reason for reason in reasons) == (policy == "trivial")
+    assert choose(Wishes(data="digits", epochs=100))[0].task.augment.policy == "none"
+
+
+def test_more_time_means_more_passes() -> None:
+    once, twice = (expected_epochs("hybrid_tiny_32", 32, 1000, seconds) for seconds in (60, 120))
+    assert twice == pytest.approx(2 * once)
+    assert expected_epochs("hybrid_tiny_32", 64, 1000, 60) == pytest.approx(once / 4, rel=0.2)  # four times the pixels

@@ -46,11 +46,11 @@ def test_one_length_takes_the_place_of_another_and_of_the_steps_of_a_finished_ru
 
 def test_options_of_a_model_are_checked_when_it_is_built(run) -> None:
     options = adjust(
-        run, ["network.options.pool=avg", "network.options.zero_init=false", "network.options.depths=2,1,1"]
+        run, ["network.options.mixer=none", "network.options.halvings=1", "network.options.depths=2,1,1,1"]
     ).network.options
-    assert options == {"pool": "avg", "zero_init": False, "depths": [2, 1, 1]}
-    changed = adjust(run, ["network.options.depths=2,1,1", "network.options.zero_init=false"])
-    assert len(build_network(changed.network).backbone.layer1) == 2
+    assert options == {"mixer": "none", "halvings": 1, "depths": [2, 1, 1, 1]}
+    changed = adjust(run, ["network.options.depths=2,1,1,1"])
+    assert len(build_network(changed.network).backbone.stages[0]) == 2
     with pytest.raises(UsageError, match="did you mean depths"):
         build_network(adjust(run, ["network.options.depth=2"]).network)
 

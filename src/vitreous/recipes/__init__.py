@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vitreous.recipes.auto import choose
 from vitreous.recipes.saved import adjust, repeat
+from vitreous.recipes.scratch import transformer
 from vitreous.recipes.wishes import Wishes
 
-__all__ = ["Wishes", "adjust", "choose", "repeat"]
+__all__ = ["Wishes", "adjust", "choose", "repeat", "transformer"]
