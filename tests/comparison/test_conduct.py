@@ -13,9 +13,10 @@ import vitreous as vt
 from vitreous.cli.main import main
 from vitreous.comparison import arms as makers
 from vitreous.comparison import conduct, work
-from vitreous.comparison.arms import entries, has_mixer, transformer
+from vitreous.comparison.arms import entries, has_mixer
 from vitreous.comparison.question import SMALL, USUAL, Question, default_budget, listed, numbers
 from vitreous.models.describe import describe
+from vitreous.recipes import transformer
 
 SMALLEST = ["--models", "resnet20_cifar,vit_small_patch14_dinov2", "--set", "train.steps=2", "--set", "train.batch=8"]
 

@@ -72,11 +72,6 @@ def data_of(question: Question, source: Source) -> DataConfig:
     return recipes.adjust(run, [c for c in question.set if c.lstrip().startswith("data.")]).data
 
 
-def transformer(size: int) -> str:
-    """The transformer for pictures of ``size`` pixels."""
-    return next((f"hybrid_tiny_{side}" for side in (32, 64, 96) if size <= side), "hybrid_tiny_224")
-
-
 def arms(question: Question, source: Source, data: DataConfig, seconds: float) -> list[Arm]:
     """All arms of ``question``, the whole of the pictures first.
 
@@ -154,7 +149,7 @@ def entries(named: Sequence[str], size: int) -> list[_Entry]:
     found: list[_Entry] = []
     twinned = False
     for name in named or (SMALL if size <= _SMALL_SIDE else USUAL):
-        model = transformer(size) if name == AUTO else name
+        model = recipes.transformer(size) if name == AUTO else name
         if twinned or not has_mixer(model):
             found.append(_Entry(name, model, None))
             continue
