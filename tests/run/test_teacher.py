@@ -247,7 +247,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
 
     torch.manual_seed(0)
     network = build_network(NetworkConfig(model=MODEL, classes=1000, size=224))
-    tensors = {n.removeprefix("backbone."): t for n, t in network.state_dict().items() if n not in ("mean", "std")}
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     with fake_hub.serving() as hub:
         fake_hub.point_client(monkeypatch, hub.endpoint, tmp_path / "home")
         hub.add(f"timm/{MODEL}.{TAG}", safetensors.torch.save(tensors))
