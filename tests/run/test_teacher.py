@@ -70,6 +70,8 @@ def test_a_teacher_trained_first_is_a_run_of_its_own(taught: Path) -> None:
     assert own.card["augmentation"]["label_smoothing"] == 0
     assert own.card["cost"]["minutes"] <= said["minutes"] <= run.card["cost"]["minutes"]
     assert set(load_file(taught / "weights.safetensors")) == set(run.network.state_dict()), "no more than a network"
+    assert not (taught / "teacher" / "report.html").exists(), "time that its pupil needs"
+    assert CNN in (taught / "report.html").read_text()
 
 
 def test_the_run_file_repeats_pupil_and_teacher(taught: Path, tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def _work(
     previous: bool = False,
     force: bool = False,
     quiet: bool = False,
+    brief: bool = False,
 ) -> Predictor:
     begin = time.monotonic()
     log = Log(folder.path if device.is_first else None, quiet=quiet, tensorboard=run.tensorboard)
@@ -144,7 +145,7 @@ def _work(
             _teach(run, teacher, folder, prepared, device, spent=spent, quiet=quiet)
         fitted = trainer.fit(resume=going_on, previous=previous, force=force)
         if device.is_first:
-            _finish(run, folder, prepared, trainer, fitted, teacher=teacher)
+            _finish(run, folder, prepared, trainer, fitted, teacher=teacher, brief=brief)
         device.barrier()
     return Predictor.load(folder.path)
 
@@ -161,14 +162,13 @@ def _teach(
         finished, begun = own.is_sealed(), own.is_run()
         device.barrier()  # all processes have looked before one of them changes what is there
         budget = run.train.budget_seconds
-        first = own_run(run, None if budget is None else budget - spent)
         try:
             if finished:
                 predictor = Predictor.load(own.path)
-            elif begun:
-                predictor = _work(read_run(own), own, device, prepared=prepared, going_on=True, quiet=quiet)
-            else:
-                predictor = _work(first, RunFolder.create(own.path), device, prepared=prepared, quiet=quiet)
+            else:  # its page and what is told of its trust would take time from its pupil
+                first = read_run(own) if begun else own_run(run, None if budget is None else budget - spent)
+                RunFolder.create(own.path)
+                predictor = _work(first, own, device, prepared=prepared, going_on=begun, quiet=quiet, brief=True)
         except Interrupted as stopped:
             said = f"Stopped while the teacher was being trained; go on with vitreous resume {folder.path}."
             raise Interrupted(stopped.signal, said) from None
@@ -209,14 +209,21 @@ def _other_data(earlier: Path | None, prepared: Prepared) -> str:
 
 
 def _finish(
-    run: Run, folder: RunFolder, prepared: Prepared, trainer: Trainer, fitted: Fitted, *, teacher: Teacher | None
+    run: Run,
+    folder: RunFolder,
+    prepared: Prepared,
+    trainer: Trainer,
+    fitted: Fitted,
+    *,
+    teacher: Teacher | None,
+    brief: bool = False,
 ) -> None:
-    """Measure the chosen weights and write everything that ships."""
+    """Measure the chosen weights and write everything that ships; with ``brief`` no more than that."""
     network, device = trainer.task.network, trainer.device
     network.load_state_dict(fitted.weights)
     merge(network)
     found = outcome.measure(network, prepared)
-    trusted = trust.examine(network, prepared, found)
+    trusted = trust.Trust({}, {}) if brief else trust.examine(network, prepared, found)
     taught = 0.0 if teacher is None else float(teacher.facts["seconds"])
     images = fitted.steps * run.train.batch / max(fitted.seconds - taught, 1e-9) if fitted.steps else None
     cost = outcome.cost(network, seconds=fitted.seconds, images_per_second=images, peak=peak_memory(device))
@@ -227,7 +234,8 @@ def _finish(
     card = outcome.card(network, prepared, found, cost, facts)
     folder.write(RUN, to_json(configs.to_dict(finished)))
     folder.publish(network.state_dict(), card, outcome.outputs(found, prepared) | trusted.files)
-    write_report(folder.path, thumbnail=thumbnails(prepared.source))
+    if not brief:
+        write_report(folder.path, thumbnail=thumbnails(prepared.source))
     folder.seal()
 
 
