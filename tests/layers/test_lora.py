@@ -73,12 +73,15 @@ def test_merged_is_a_plain_network_with_the_same_answers(model: str) -> None:
     assert adapt(network.backbone, 4, 8.0) > 0
     disturb(network)
     image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    fast = network.optimise()
+    assert not any(p.requires_grad for p in fast.parameters())
     with torch.no_grad():
-        adapted, optimised = network(image), network.optimise()(image)
+        adapted, optimised = network(image), fast(image)
         merge(network)
         assert set(network.state_dict()) == names and not any(isinstance(m, LowRank) for m in network.modules())
         torch.testing.assert_close(network(image), adapted, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(optimised, adapted, rtol=1e-3, atol=1e-4)
+    assert all(p.requires_grad for p in network.parameters())
 
 
 def test_less_is_kept_for_the_way_back() -> None:

@@ -230,8 +230,9 @@ def test_tensors_that_are_not_what_their_names_say_are_refused() -> None:
     for tensor in (torch.tensor(0.0), torch.zeros(1, 7, 5, 2), torch.zeros(0, 7, 7, 2), torch.zeros(7, 2)):
         with pytest.raises(UsageError, match="no table of offsets"):
             foreign.load(build(2, V2), released | {table: tensor})
-    with pytest.raises(UsageError, match="measure offsets in windows of 0"):
-        foreign.load(build(2, V2), released | {table: torch.zeros(1, 7, 7, 2)})
+    for value in (-1.0, 0.0, 1e-20, 400.0):
+        with pytest.raises(UsageError, match="measure offsets in windows of 0"):
+            foreign.load(build(2, V2), released | {table: torch.full((1, 7, 7, 2), value)})
     deeper = {re.sub(r"^layers\.0", "layers.3", key): t for key, t in released.items() if key.startswith("layers.0")}
     with pytest.raises(UsageError, match=r"not in this network: layers\.3\."):
         foreign.load(build(2, V2), released | deeper)

@@ -40,12 +40,12 @@ class LowRank(Linear):
 
     @torch.no_grad()
     def merged(self) -> Linear:
-        """One plain layer with the same answers; its weights are the frozen ones plus the term."""
+        """One plain layer with the same answers, frozen if the term is: the weights plus the term."""
         plain = Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
         delta = self.scale * (self.up.double() @ self.down.double())
         plain.weight = nn.Parameter((self.weight.double() + delta).to(self.weight.dtype))
         plain.bias = None if self.bias is None else nn.Parameter(self.bias.detach().clone())
-        return plain.train(self.training)
+        return plain.requires_grad_(self.up.requires_grad).train(self.training)
 
 
 def adapt(root: nn.Module, rank: int, alpha: float) -> int:

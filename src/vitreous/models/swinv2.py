@@ -170,7 +170,7 @@ class SwinV2(Windowed):
         theirs = float(tensor[0, side, side, 1])  # one step to the right: log2(1 + 8 / (m - 1)) / 3
         if abs(theirs - float(log_offsets((1, window), trained)[window, 1])) < 5e-4:
             return None
-        m = round(1 + 8 / (2 ** (3 * theirs) - 1)) if theirs > 0 else 0
+        m = round(1 + 8 / (2 ** (3 * theirs) - 1)) if 1e-6 < theirs < 2 else 0  # beyond, floats end before windows do
         if side != window:
             return f"offsets measured in windows of {m} cells to those of {trained or window}"
         raise UsageError(

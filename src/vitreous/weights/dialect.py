@@ -22,8 +22,8 @@ class Translation(NamedTuple):
 
     def key(self, name: str) -> str:
         """What the file calls our ``name``; all its parts where several are joined, and ``name`` where it has none."""
-        keys = [key for ours, key in sorted(self.names.items()) if ours == name or ours.startswith(f"{name}#")]
-        return " + ".join(keys) or name
+        parts = (name, *(f"{name}#{i}" for i in range(3)))
+        return " + ".join(self.names[part] for part in parts if part in self.names) or name
 
 
 @dataclass(frozen=True, kw_only=True)
