@@ -52,6 +52,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         batch: int | None = None,
         weights: str | None = None,
         pretrained: bool | str = False,
+        tune: str | None = None,
         random_state: int | np.random.RandomState | None = 0,
         out: str | None = None,
         overwrite: bool = False,
@@ -64,6 +65,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.batch = batch
         self.weights = weights
         self.pretrained = pretrained
+        self.tune = tune
         self.random_state = random_state
         self.out = out
         self.overwrite = overwrite
@@ -94,6 +96,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             batch=self.batch,
             weights=self.weights,
             pretrained=self.pretrained,
+            tune=self.tune,  # type: ignore[arg-type]  # refused by name if it is none
             seed=_seed(self.random_state),
             test=0.0,  # scikit-learn's users hold out their own test set
         )

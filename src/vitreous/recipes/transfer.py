@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.config import from_dict
+from vitreous.data.mix import MixConfig
 from vitreous.errors import UsageError
 from vitreous.network import NetworkConfig
 from vitreous.recipes.wishes import Wishes
@@ -111,6 +112,9 @@ def tuned(run: Run, wishes: Wishes, reasons: list[str]) -> Run:
     if wishes.tune == "plain":
         return replace(run, tune=TuneConfig(guard="lower"))
     tune, train = TuneConfig(probe=True, guard="lower"), replace(run.train, evaluate_first=True)
+    augment = run.task.augment  # weaker than from scratch: the classifier was solved for whole pictures
+    augment = replace(augment, crop_scale=(0.7, 1.0), pad=-(-augment.pad // 2), policy="none", erase=0.0)
+    task = replace(run.task, augment=augment, mix=MixConfig(mixup=0.0, cutmix=0.0), locate=0.0)
     if wishes.tune == "frozen":
         train = replace(train, steps=0, budget_seconds=None, epochs=None)
         reasons.append("tune frozen: the network stays as it is, and a logistic regression on its features answers")
@@ -119,9 +123,9 @@ def tuned(run: Run, wishes: Wishes, reasons: list[str]) -> Run:
         reasons.append(f"tune lora: terms of rank {RANK} beside frozen attention, after a logistic regression")
     else:
         reasons.append("tune full: a logistic regression on frozen features first, then all weights with a low rate")
-    return replace(run, tune=tune, train=train)
+    return replace(run, tune=tune, train=train, task=task)
 
 
 def optim() -> OptimConfig:
     """How weights that know something already are trained on."""
-    return OptimConfig(name="adamw", lr=1e-4, layer_decay=0.75)
+    return OptimConfig(name="adamw", lr=3e-4, layer_decay=0.75)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from vitreous import duration, models
 from vitreous.errors import UsageError
@@ -47,6 +47,8 @@ class Wishes:
             raise UsageError(f"--epochs must be more than 0, not {self.epochs}.")
         if self.budget is not None:
             duration.seconds(self.budget)
+        if self.tune not in (None, *get_args(Tune)):
+            raise UsageError(f"--tune is one of {', '.join(get_args(Tune))}, not {self.tune}.")
         if self.tune is not None and not (self.weights or self.pretrained):
             raise UsageError("--tune says what becomes of weights to begin with; give --weights or --pretrained.")
         if self.tune == "frozen" and (self.budget is not None or self.epochs is not None):
