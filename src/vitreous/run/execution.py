@@ -173,6 +173,7 @@ def _teach(
             said = f"Stopped while the teacher was being trained; go on with vitreous resume {folder.path}."
             raise Interrupted(stopped.signal, said) from None
         teacher.network = predictor.network
+        teacher.facts["accuracy"] = predictor.card["metrics"].get("val", {}).get("accuracy")
     teacher.study(run, prepared, folder, device, before + time.monotonic() - begin)
 
 

@@ -15,15 +15,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vitreous import config as configs
 from vitreous import models
 from vitreous.data.dataset import Pictures
 from vitreous.data.loader import Loader
-from vitreous.data.prepare import Prepared, Side
+from vitreous.data.prepare import Prepared
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import Evaluate
 from vitreous.errors import UsageError
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from vitreous.run.plan import Run
 
 FOLDER, FACTS, ANSWERS = "teacher", "teacher.json", "teacher.safetensors"
+SAMPLE = 1024  # pictures that the mean and deviation of features are taken over
 MOST = 384  # pixels that published weights are asked at; those of larger pictures are asked at 224
 
 
@@ -167,7 +170,7 @@ class Teacher:
             tensors = self._observe(run, prepared, device)
             known = {
                 **self.facts,
-                "accuracy": self._accuracy(prepared),
+                "accuracy": self.facts["accuracy"] if "accuracy" in self.facts else self._accuracy(prepared),
                 "seconds": spent + time.monotonic() - begin,
                 "pictures": prepared.digests["train"],
                 "config": configs.to_dict(replace(self.config, plan=None)),
@@ -185,24 +188,27 @@ class Teacher:
 
     @torch.inference_mode()
     def _observe(self, run: Run, prepared: Prepared, device: Device) -> dict[str, Tensor]:
-        pictures = _pictures(prepared, "train", self.preprocess)
+        whole = self.config.view == "whole"
+        # mean and deviation need no more; the order of indices is that of digests, so the first are drawn at random
+        most = None if whole else SAMPLE
+        pictures = _pictures(prepared, prepared.indices("train")[:most], self.preprocess)
         loader = Loader(pictures, Evaluate(self.preprocess), batch=64, train=False, workers=run.workers)
         logits, features, count = [], [], 0
         total = square = torch.zeros(self.width, dtype=torch.float64)
         for batch in loader.evaluate():
             image = batch.image.to(device.place)
-            views = [image, image.flip(-1)] if run.task.augment.flip > 0 else [image]
+            views = [image, image.flip(-1)] if whole and run.task.augment.flip > 0 else [image]
             said, seen = zip(*(self._look(view) for view in views), strict=True)
             grid = torch.stack(seen).mean(0).cpu()  # (b, d, h, w)
             cells = grid.double().flatten(2)
             count += cells[:, 0].numel()
             total, square = total + cells.sum((0, 2)), square + (cells**2).sum((0, 2))
-            if self.config.view == "whole":
+            if whole:
                 features.append(grid[:, :, 0, 0])
                 logits += [] if self.columns is None else [torch.stack(said).mean(0).cpu().half()]
         mean = total / count
         std = (square / count - mean**2).clamp(min=0).sqrt().clamp(min=1e-6)
-        if self.config.view == "same":
+        if not whole:
             return {"mean": mean.float()[:, None, None], "std": std.float()[:, None, None]}
         kept = {"features": ((torch.cat(features) - mean) / std).half()}
         return kept | ({"logits": torch.cat(logits)} if logits else {})
@@ -217,7 +223,7 @@ class Teacher:
 
     def _accuracy(self, prepared: Prepared) -> float | None:
         """On validation; None where there is none, or its classes are others."""
-        pictures = _pictures(prepared, "val", self.preprocess)
+        pictures = _pictures(prepared, prepared.indices("val"), self.preprocess)
         if self.columns is None or self.network is None or not len(pictures):
             return None
         guess = answer(self.network, pictures).logits[:, self.columns].argmax(1)
@@ -233,11 +239,11 @@ def is_kept(folder: RunFolder, config: TeacherConfig, prepared: Prepared) -> boo
     return bool(same and facts["pictures"] == prepared.digests["train"])
 
 
-def _pictures(prepared: Prepared, side: Side, preprocess: Preprocess) -> Pictures:
-    """One side as a teacher with ``preprocess`` sees it."""
+def _pictures(prepared: Prepared, indices: NDArray[np.int64], preprocess: Preprocess) -> Pictures:
+    """Some pictures as a teacher with ``preprocess`` sees them."""
     if preprocess == prepared.config.preprocess:
-        return prepared.pictures(side)
-    return Pictures(prepared.source, prepared.indices(side), preprocess)
+        return prepared.subset(indices)
+    return Pictures(prepared.source, indices, preprocess)
 
 
 def earlier(folder: RunFolder) -> float:
