@@ -45,7 +45,7 @@ def arm(data: str, label: str, *options: str) -> Arm:
 
 
 CIFAR, BREEDS = "cifar10_jpeg", "pets/breeds3"
-NOVICE = ("train.optim.name=adamw", "train.optim.ema=none", "task.label_smoothing=0")
+NOVICE = ("train.optim.name=adamw", "train.optim.ema=none", "task.label_smoothing=0", "task.augment.policy=none")
 HYBRID = "--model hybrid_tiny_32"
 
 TABLES = {
@@ -66,8 +66,10 @@ TABLES = {
         for label, options in {
             "hybrid": ("--model hybrid_tiny_96",),
             "hybrid, nothing for attention": ("--model hybrid_tiny_96", "network.options.mixer=none"),
+            "hybrid, plain crops": ("--model hybrid_tiny_96", "task.augment.policy=none"),
             "ViT": ("--model vit_pico_patch8_96",),
             "ResNet-18": ("--model resnet18", "--size 96"),
+            "ResNet-18, last norms one": ("--model resnet18", "--size 96", "network.options.zero_init=false"),
         }.items()
     ],
 }

@@ -32,6 +32,7 @@ from vitreous.training.optim import OptimConfig
 from vitreous.weights import pretrained
 
 DEFAULT_BUDGET = "10m"
+VALIDATION = DataConfig.val  # the share that is held out to choose by
 LOOKS = 64  # pictures that are opened to learn the usual size and shape
 
 
@@ -40,6 +41,7 @@ class Glance:
     """What can be known of a data set in a moment."""
 
     pictures: int
+    training: int  # about how many of them there will be to learn from
     classes: int
     side: int  # pixels, median of the shorter sides
     elongated: float  # share of pictures whose sides differ by a factor of more than 1.8
@@ -118,8 +120,13 @@ def glance(source: Source) -> Glance:
             f"None of the pictures in {source.root} that were tried can be read; `vitreous check` says what is wrong."
         )
     elongated = np.mean(np.array(longer) > 1.8 * np.array(shorter))
+    named = len(source) if source.split is None else int((source.split == 0).sum())
     return Glance(
-        pictures=len(source), classes=len(source.classes), side=int(np.median(shorter)), elongated=float(elongated)
+        pictures=len(source),
+        training=round(named * (1 - VALIDATION)),
+        classes=len(source.classes),
+        side=int(np.median(shorter)),
+        elongated=float(elongated),
     )
 
 
@@ -165,7 +172,7 @@ def _augment(wishes: Wishes, seen: Glance, model: str, size: int, reasons: list[
     epochs = wishes.epochs
     if epochs is None:
         seconds = duration.seconds(wishes.budget or DEFAULT_BUDGET)
-        epochs = scratch.expected_epochs(model, size, seen.pictures, seconds)
+        epochs = scratch.expected_epochs(model, size, seen.training, seconds)
     return scratch.augment(size, epochs, flip, reasons)
 
 
