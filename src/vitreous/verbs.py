@@ -71,8 +71,7 @@ def train(
 ) -> Predictor:
     """Train a classifier and measure it on pictures it never saw.
 
-    Writes a run folder: weights, a card that says how they came to be, and report.html. A RUN/run.json in place
-    of DATA repeats that run.
+    Writes a run folder: weights, a card of how they came to be, report.html. RUN/run.json as DATA repeats that run.
 
     Parameters
     ----------
@@ -92,18 +91,15 @@ def train(
     batch
         Pictures a step; default chosen from the data.
     resize
-        How a picture becomes a square: crop its centre, letterbox it with grey bars, or squash it. Default: chosen
-        from the shapes of the pictures.
+        How a picture becomes a square: crop its centre, letterbox it with grey bars, or squash it; chosen by default.
     weights
-        Start from these weights: a run folder, or a checkpoint file (safetensors, pt) of timm, torchvision,
-        Hugging Face.
+        Start from a run folder, or a checkpoint file (safetensors, pt) of timm, torchvision, Hugging Face.
     pretrained
         Start from published weights of the model, fetched from the Hugging Face hub: its default ones, or those
         with this tag; `vitreous models NAME` lists them. With --weights FILE that file is taken for them.
     tune
-        What becomes of these weights: full (a classifier on frozen features first, then all of them), lora (terms of
-        low rank instead of all, for little memory), frozen (the classifier alone, in under a minute), plain (all of
-        them at once). Default: full.
+        What becomes of these weights: a classifier on frozen features, in under a minute (frozen), followed by all
+        weights (full, the default) or by terms of low rank (lora, for little memory); or all at once (plain).
     teacher
         Learn from a frozen network beside the labels: a run folder; hub:NAME or hub:NAME.TAG, published weights; or
         a model such as resnet20_cifar, which is trained first on the same pictures, with 40 % of the budget.
@@ -120,14 +116,11 @@ def train(
     tensorboard
         Also write TensorBoard events into RUN/events.
     quiet
-        No progress bar, and no lines that say what was chosen and left out; they are in the report.
+        No progress bar, and no lines of what was chosen and left out; the report has them.
     """
     from vitreous import recipes
-    from vitreous.errors import UsageError
     from vitreous.run import execution
 
-    if budget is not None and epochs is not None:
-        raise UsageError("Give either a time budget or a number of epochs, not both.")
     if Path(data).suffix == ".json":
         _refuse_beside_a_run(locals())
         plan, reasons = recipes.repeat(data), list[str]()

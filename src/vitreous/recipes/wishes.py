@@ -45,6 +45,8 @@ class Wishes:
                 raise UsageError(f"{name} must be at least {least}, not {value}.")
         if self.epochs is not None and not 0 < self.epochs < float("inf"):
             raise UsageError(f"--epochs must be more than 0, not {self.epochs}.")
+        if self.budget is not None and self.epochs is not None:
+            raise UsageError("Give either a time budget or a number of epochs, not both.")
         if self.budget is not None:
             duration.seconds(self.budget)
         if self.tune not in (None, *get_args(Tune)):
