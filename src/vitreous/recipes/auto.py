@@ -182,7 +182,7 @@ def _train(wishes: Wishes, seen: Glance, model: str, reasons: list[str]) -> Trai
     if budget is None and wishes.epochs is None:
         budget = DEFAULT_BUDGET
         reasons.append(f"budget {budget}: the default; --budget 1h or --epochs 50 set another")
-    optim = transfer.optim() if wishes.weights else OptimConfig(name="muon")
+    optim = OptimConfig(name="muon")  # from scratch; ``transfer.tuned`` has another for weights
     return TrainConfig(
         epochs=wishes.epochs,
         budget_seconds=None if budget is None else duration.seconds(budget),

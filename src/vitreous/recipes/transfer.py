@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from vitreous import models
 from vitreous.config import from_dict
 from vitreous.data.mix import MixConfig
 from vitreous.errors import UsageError
@@ -109,6 +112,7 @@ def tuned(run: Run, wishes: Wishes, reasons: list[str]) -> Run:
     """``run`` with what becomes of the weights it begins with; a run from scratch as it is."""
     if run.weights is None:
         return run
+    run = replace(run, train=replace(run.train, optim=_optim(run.network)))
     if wishes.tune == "plain":
         return replace(run, tune=TuneConfig(guard="lower"))
     tune, train = TuneConfig(probe=True, guard="lower"), replace(run.train, evaluate_first=True)
@@ -126,6 +130,14 @@ def tuned(run: Run, wishes: Wishes, reasons: list[str]) -> Run:
     return replace(run, tune=tune, train=train, task=task)
 
 
-def optim() -> OptimConfig:
-    """How weights that know something already are trained on."""
-    return OptimConfig(name="adamw", lr=3e-4, layer_decay=0.75)
+def _optim(network: NetworkConfig) -> OptimConfig:
+    """How weights that know something are trained on: the deeper in the network, the less.
+
+    The decay of 0.75 a block is that of networks of 12 blocks (Bao et al. 2022, BEiT, appendix); in deeper ones the
+    lowest blocks would stand still, so there it is as much over all blocks together.
+    """
+    with torch.device("meta"):
+        backbone = models.create(network.model, size=network.size, options=network.options)
+    convolutional = not any(hasattr(module, "attend") for module in backbone.modules())
+    decay = 0.75 ** min(1.0, 12 / len(backbone.groups()))
+    return OptimConfig(name="adamw", lr=1e-3 if convolutional else 3e-4, layer_decay=round(decay, 3))
