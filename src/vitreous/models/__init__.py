@@ -19,7 +19,7 @@ from vitreous.models.catalogue import CATALOGUE, FAMILIES, Row
 if TYPE_CHECKING:
     from vitreous.models.backbone import Backbone
 
-__all__ = ["CATALOGUE", "FAMILIES", "Row", "create", "find", "names"]
+__all__ = ["CATALOGUE", "FAMILIES", "Row", "configured", "create", "find", "names"]
 
 
 def names(pattern: str = "*") -> list[str]:
@@ -63,19 +63,32 @@ def create(
     Raises:
         UsageError: an unknown name or option, or values that contradict each other.
     """
+    config = configured(name, size=size, channels=channels, drop_path=drop_path, options=options)
+    module, backbone, _ = FAMILIES[find(name).family]
+    built: Backbone = getattr(importlib.import_module(module), backbone)(config)
+    return built
+
+
+def configured(
+    name: str,
+    *,
+    size: int | None = None,
+    channels: int = 3,
+    drop_path: float | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """The family's config that ``create`` builds from; the same arguments, the same errors."""
     row = find(name)
     for field in sorted({"size", "channels", "drop_path"} & set(options or {})):
         raise UsageError(f"{field} of {name} is set beside the options, not among them; move it.")
-    module, backbone, config = FAMILIES[row.family]
-    family = importlib.import_module(module)
-    cls = getattr(family, config)
+    module, _, config = FAMILIES[row.family]
+    cls = getattr(importlib.import_module(module), config)
     values = {**row.options, **(options or {}), "channels": channels}
     if any(f.name == "size" for f in dataclasses.fields(cls)):
         values["size"] = row.size if size is None else size
     if drop_path is not None:
         values["drop_path"] = drop_path
-    built: Backbone = getattr(family, backbone)(from_dict(cls, values, name))
-    return built
+    return from_dict(cls, values, name)
 
 
 def _nearest(name: str) -> list[str]:

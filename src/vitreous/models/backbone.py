@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +27,17 @@ class Backbone(nn.Module, ABC):
         dims: width of each map of ``Features.maps``, fine to coarse; ``dims[-1]`` need not equal ``width``.
         strides: pixels per cell of each map.
         width: width of ``Features.pooled``.
+        config: the family's dataclass.
+        adapts: fields of the config in which weights may differ: ``fitted`` or ``adapted`` see to it.
         summaries: vectors that ``pooled`` holds side by side; 2 for a class token and a distillation token.
     """
 
     layout: ClassVar[torch.memory_format] = torch.contiguous_format
     stem: ClassVar[str]
 
+    adapts: ClassVar[tuple[str, ...]] = ()
+
+    config: Any
     dims: tuple[int, ...]
     strides: tuple[int, ...]
     width: int
@@ -71,6 +76,15 @@ class Backbone(nn.Module, ABC):
             UsageError: the weights were trained with other arithmetic than this network has.
         """
         return None
+
+    def adapted(self, theirs: Any) -> list[str]:
+        """What changes for weights of a network that had ``theirs`` for its config.
+
+        Raises:
+            UsageError: the weights were trained with other arithmetic than this network has.
+        """
+        pairs = ((name, getattr(theirs, name), getattr(self.config, name)) for name in self.adapts)
+        return [f"{name} {old} to {new}" for name, old, new in pairs if old != new]
 
     def checkpoint(self, on: bool = True) -> None:
         """Keep only what enters each block and compute the rest again on the way back: less memory, more time.

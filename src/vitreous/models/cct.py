@@ -97,6 +97,7 @@ class CCT(TokenBackbone):
 
     layout = torch.channels_last  # what the tokenizer gives is then already a sequence of tokens
     stem = "tokenizer.0.conv"
+    adapts = ("position",)
 
     def __init__(self, config: CCTConfig) -> None:
         super().__init__()

@@ -202,6 +202,7 @@ class EfficientViTMS(Backbone):
 
     layout = torch.channels_last
     stem = "patch_embed.0.conv"
+    adapts = ("window",)
 
     def __init__(self, config: EfficientViTMSConfig) -> None:
         super().__init__()

@@ -107,6 +107,7 @@ class Swin(Windowed):
     """(b, c, h, w) -> one map a stage, and the mean of the last one after the last norm."""
 
     config: SwinConfig
+    adapts = ("window",)
 
     def block(self, stage: int, shifted: bool, drop_path: float) -> Block:
         """A new block of ``stage``."""

@@ -38,6 +38,11 @@ class SwinV2Config(WindowedConfig):
         if self.trained and (len(self.trained) != len(self.depths) or min(self.trained) < 1):
             raise UsageError(f"trained names a window of at least 1 for each of {len(self.depths)} stages, or none.")
 
+    @property
+    def measures(self) -> tuple[int, ...]:
+        """Side of the windows in which a stage measures offsets."""
+        return self.trained or self.windows
+
 
 class CosineAttention(nn.Module):
     """softmax(cos(q, k) / tau + B) v within each window (equation 2); B is a small network of the offset of two cells.
@@ -146,6 +151,7 @@ class SwinV2(Windowed):
     """(b, c, h, w) -> one map a stage, and the mean of the last one after the last norm."""
 
     config: SwinV2Config
+    adapts = ("window", "trained")
 
     def block(self, stage: int, shifted: bool, drop_path: float) -> Block:
         """A new block of ``stage``."""
@@ -161,21 +167,33 @@ class SwinV2(Windowed):
         if stage >= len(self.config.windows):
             return None  # the rest of that stage is refused
         window = self.config.windows[stage]
-        trained = self.config.trained[stage] if self.config.trained else None
         side = (len(tensor[0]) + 1) // 2 if tensor.ndim == 4 and len(tensor) else 0
         if tensor.shape != (1, 2 * side - 1, 2 * side - 1, 2):
             raise UsageError(f"{name} is no table of offsets within a window; take another file.")
         if side < 2 or window < 2:
             return None  # a window of one cell has no offset to measure
         theirs = float(tensor[0, side, side, 1])  # one step to the right: log2(1 + 8 / (m - 1)) / 3
-        if abs(theirs - float(log_offsets((1, window), trained)[window, 1])) < 5e-4:
+        if abs(theirs - float(log_offsets((1, window), self.config.measures[stage])[window, 1])) < 5e-4:
             return None
         m = round(1 + 8 / (2 ** (3 * theirs) - 1)) if 1e-6 < theirs < 2 else 0  # beyond, floats end before windows do
-        if side != window:
-            return f"offsets measured in windows of {m} cells to those of {trained or window}"
+        return self._remeasured(stage, side, m)
+
+    def adapted(self, theirs: SwinV2Config) -> list[str]:
+        """Stages that measure offsets in other windows than the weights did."""
+        told = []
+        for stage, (side, measure) in enumerate(zip(theirs.windows, theirs.measures, strict=True)):
+            if measure != self.config.measures[stage] and min(side, self.config.windows[stage]) > 1:
+                told.append(f"layers.{stage}: {self._remeasured(stage, side, measure)}")
+        return told
+
+    def _remeasured(self, stage: int, side: int, measure: int) -> str:
+        """In words, that offsets come from windows of ``side``, measured in ``measure``; refused if windows stay."""
+        ours = self.config.measures[stage]
+        if side != self.config.windows[stage]:
+            return f"offsets measured in windows of {measure} cells to those of {ours}"
         raise UsageError(
-            f"These weights measure offsets in windows of {m} cells in stage {stage + 1}, and this network in "
-            f"those of {trained or window}; build it with the right trained=(...) among its options."
+            f"These weights measure offsets in windows of {measure} cells in stage {stage + 1}, and this network in "
+            f"those of {ours}; build it with the right trained=(...) among its options."
         )
 
     def reset_parameters(self) -> None:

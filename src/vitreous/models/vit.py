@@ -113,6 +113,7 @@ class ViT(TokenBackbone):
     """
 
     stem = "patch_embed.proj"
+    adapts = ("patch", "pool", "position")
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()

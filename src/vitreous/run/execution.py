@@ -37,7 +37,7 @@ from vitreous.training.device import Device, open_device, versions
 from vitreous.training.interrupt import Interrupted
 from vitreous.training.log import Log, counting
 from vitreous.training.trainer import Fitted, Trainer
-from vitreous.weights import pretrained
+from vitreous.weights import foreign, pretrained
 
 DATA = "data.json"  # what the data was when the run began
 
@@ -234,7 +234,8 @@ def _finish(
         facts["teacher"] = teacher.told(fitted.seconds)
     card = outcome.card(network, prepared, found, cost, facts)
     folder.write(RUN, to_json(configs.to_dict(finished)))
-    folder.publish(network.state_dict(), card, outcome.outputs(found, prepared) | trusted.files)
+    files = outcome.outputs(found, prepared) | trusted.files
+    folder.publish(network.state_dict(), card, files, foreign.about(network.config))
     if not brief:
         write_report(folder.path, thumbnail=thumbnails(prepared.source))
     folder.seal()

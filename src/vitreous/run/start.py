@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 import torch
 
 from vitreous.analyse.probe import Numbers
+from vitreous.config import from_dict
 from vitreous.data.loader import Loader
 from vitreous.data.prepare import Prepared
 from vitreous.data.remarks import counted
 from vitreous.errors import UsageError
 from vitreous.layers.lora import adapt
 from vitreous.layers.mimetic import mimetic
-from vitreous.network import Network, build_network
+from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.run import frozen, rates
 from vitreous.run.frozen import Baseline
 from vitreous.run.outcome import answer
@@ -140,7 +141,9 @@ def load_weights(network: Network, place: str, classes: Sequence[str]) -> foreig
     """
     if Path(place).is_dir():
         other = RunFolder.open(place)
-        same = tuple(other.load_card()["data"]["classes"]) == tuple(classes)
-        return foreign.load(network, other.load_weights(), keep_head=same)
+        card = other.load_card()
+        made = from_dict(NetworkConfig, card["network"]["config"])
+        found = foreign.understand(other.load_weights(), network.config.model, made)
+        return foreign.load(network, found, keep_head=tuple(card["data"]["classes"]) == tuple(classes))
     published = pretrained.parse(place)
     return foreign.load(network, published.fetch()[1] if published else place, keep_head=None)

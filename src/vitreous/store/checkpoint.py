@@ -254,9 +254,13 @@ class RunFolder:
     # ------------------------------------------------------------ when it is done
 
     def publish(
-        self, weights: Mapping[str, Tensor], card: Mapping[str, Any], extra: Mapping[str, bytes] | None = None
+        self,
+        weights: Mapping[str, Tensor],
+        card: Mapping[str, Any],
+        extra: Mapping[str, bytes] | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
-        """Write what ships: the weights, ``extra`` files by name, and the card that vouches for them.
+        """Write what ships: the weights with a note ``about`` them, ``extra`` files by name, and the card for them.
 
         Raises:
             DamagedFile: the weights are not finite; nothing is written.
@@ -264,7 +268,7 @@ class RunFolder:
         """
         require_finite(weights, str(self.path))
         self.unseal()
-        files: dict[str, Any] = {WEIGHTS: write_tensors(self.path / WEIGHTS, weights)}
+        files: dict[str, Any] = {WEIGHTS: write_tensors(self.path / WEIGHTS, weights, about)}
         for name, data in (extra or {}).items():
             self.write(name, data)
             files[name] = {"bytes": len(data), "sha256": sha256_file(self.path / name)}

@@ -18,15 +18,20 @@ from vitreous.errors import DamagedFile, UsageError
 from vitreous.store.files import write_atomic
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int | str]:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None
+) -> dict[str, int | str]:
     """Write ``tensors`` atomically and return ``{"bytes", "sha256"}`` of the file.
 
     Equal tensors under equal names give equal bytes. Tensors that share memory are stored once each.
 
+    Args:
+        about: a note for whoever reads the file. One, because the format writes several in any order.
+
     Raises:
         NoSpace: the disk is full.
     """
-    data = safetensors.torch.save(_separate(tensors), {"format": "pt"})
+    data = safetensors.torch.save(_separate(tensors), dict(about or {"format": "pt"}))
     write_atomic(path, data)
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 

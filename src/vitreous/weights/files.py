@@ -66,6 +66,15 @@ def constants(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     return mean, std
 
 
+def note(path: Path, key: str) -> str | None:
+    """What a safetensors file says beside its tensors under ``key``; None if it does not."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get(key)
+    except (safetensors.SafetensorError, OSError):
+        return None  # another kind of file
+
+
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     """The state dict inside the usual envelopes."""
     for envelope in ("state_dict", "model"):

@@ -7,20 +7,27 @@ tables of names lie beside this file, one a family. Knows nothing of where files
 from __future__ import annotations
 
 import importlib
+import json
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vitreous import models
+from vitreous.config import canonical, from_dict
 from vitreous.errors import DamagedFile, UsageError
-from vitreous.network import Network
+from vitreous.network import Network, NetworkConfig
 from vitreous.weights.dialect import Dialect, Translation
-from vitreous.weights.files import read, refuse_unreadable
+from vitreous.weights.files import note, read, refuse_unreadable
 
 Tensors = Mapping[str, Tensor]
+
+NOTE = "vitreous"  # among what a safetensors file says beside its tensors: the config of the network they are of
+ANYHOW = ("size", "channels", "drop_path", "zero_init", "layer_scale")  # fields that weights do not depend on
+_log = logging.getLogger(__name__)
 
 OURS = Dialect(
     name="vitreous", family="", marks=(r"backbone\..+",), rules=((r"(backbone\..+|head\..+|mean|std)", r"\1"),)
@@ -60,6 +67,7 @@ class Understood(NamedTuple):
 
     dialect: Dialect
     translation: Translation
+    made: Any = None  # the family's config of the network that they are of, where it is known
 
     @property
     def classes(self) -> int | None:
@@ -100,8 +108,16 @@ def translate(tensors: Tensors, family: str = "") -> tuple[Dialect, Translation]
     return dialect, dialect.translate(tensors)
 
 
-def understand(source: str | Path | Tensors, model: str) -> Understood:
+def about(config: NetworkConfig) -> dict[str, str]:
+    """What one of our own files says beside its tensors: the network that they are of, which shapes do not show."""
+    return {NOTE: canonical(config)}
+
+
+def understand(source: str | Path | Tensors, model: str, made: NetworkConfig | None = None) -> Understood:
     """The weights in a file, or with such names, as those of the model called ``model``.
+
+    Args:
+        made: the network that they are of, where the source does not say so.
 
     Raises:
         Unfit: they belong to another architecture, or have parts that it lacks.
@@ -127,7 +143,29 @@ def understand(source: str | Path | Tensors, model: str) -> Understood:
             f"These {dialect.name} weights have parts this architecture lacks: {_list(translation.unknown)}.",
             translation.unknown,
         )
-    return Understood(dialect, translation)
+    if made is None and not isinstance(source, Mapping):
+        made = _stated(Path(source))
+    if made is not None and models.find(made.model).family != family:
+        raise Unfit(f"{place} holds weights of {made.model}, not of {model}; choose that model.", tensors)
+    if made is None and dialect is OURS:
+        _log.warning("%s does not say which network its weights are of; they are taken for those of %s.", place, model)
+    return Understood(dialect, translation, None if made is None else _settled(made))
+
+
+def _stated(file: Path) -> NetworkConfig | None:
+    """The network that one of our own files says its weights are of."""
+    said = note(file, NOTE)
+    try:
+        return None if said is None else from_dict(NetworkConfig, json.loads(said), f"The network in {file}")
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{file} does not say plainly which network its weights are of ({error}).") from None
+
+
+def _settled(config: NetworkConfig) -> Any:
+    """The config of the family, with all that the catalogue and the family add."""
+    return models.configured(
+        config.model, size=config.size, channels=len(config.mean), drop_path=config.drop_path, options=config.options
+    )
 
 
 def load(network: Network, source: str | Path | Tensors | Understood, *, keep_head: bool | None = True) -> Loaded:
@@ -146,12 +184,13 @@ def load(network: Network, source: str | Path | Tensors | Understood, *, keep_he
     """
     if not isinstance(source, Understood):
         source = understand(source, network.config.model)
-    dialect, translation = source
+    dialect, translation, made = source
     if keep_head is None:
         keep_head = source.classes == network.config.classes
-    _refuse_other_arithmetic(dialect, network)
+    _refuse_other_arithmetic(source, network)
     own, theirs = network.state_dict(), dict(translation.tensors)
-    resampled = _measured(theirs, network) if dialect.family else ()
+    resampled = tuple(network.backbone.adapted(made)) if made is not None else ()
+    resampled += _measured(theirs, network) if dialect.family else ()
     dropped = () if keep_head else tuple(key for key in theirs if key.startswith("head."))
     theirs = {key: t for key, t in theirs.items() if key not in dropped}
     _refuse_other_numbers(source, theirs, own)
@@ -207,14 +246,18 @@ def _measured(theirs: dict[str, Tensor], network: Network) -> tuple[str, ...]:
     return tuple(f"{key.removesuffix(f'.{COMPUTED}')}: {what}" for key, what in said.items() if what)
 
 
-def _refuse_other_arithmetic(dialect: Dialect, network: Network) -> None:
+def _refuse_other_arithmetic(source: Understood, network: Network) -> None:
     """Raise Unfit unless the network computes as the weights' own did, which no shape would show."""
     config = getattr(network.backbone, "config", None)
-    others = {key: value for key, value in dialect.needs.items() if getattr(config, key, None) != value}
+    needs = dict(source.dialect.needs)
+    if source.made is not None:
+        free = (*ANYHOW, *network.backbone.adapts)
+        needs |= {key: value for key, value in vars(source.made).items() if key not in free}
+    others = {key: value for key, value in needs.items() if getattr(config, key, None) != value}
     if others:
         raise Unfit(
-            f"{dialect.name} weights were trained with other arithmetic than this network has; build it with "
-            f"{', '.join(f'{key}={value!r}' for key, value in others.items())} among its options."
+            f"These {source.dialect.name} weights were trained with other arithmetic than this network has; build it "
+            f"with {', '.join(f'{key}={value!r}' for key, value in others.items())} among its options."
         )
 
 
