@@ -67,6 +67,19 @@ def fit(table: Tensor, new: Grid, prefix: int) -> Tensor | None:
     return resample(table, (side, side), new) if side and prefix + side * side == table.shape[1] else None
 
 
+def resample_offsets(table: Tensor, old: Grid, new: Grid) -> Tensor:
+    """((2h - 1)(2w - 1), heads) -> what belongs to each offset of two cells, stretched for windows of ``new`` cells."""
+    (h, w), (p, q) = old, new
+    return resample(table[None], (2 * h - 1, 2 * w - 1), (2 * p - 1, 2 * q - 1))[0]
+
+
+def fit_offsets(table: Tensor, like: Tensor) -> Tensor | None:
+    """A table of offsets of some square window with as many rows as ``like``; None if its rows do not fill a square."""
+    side = math.isqrt(len(like))
+    fitted = fit(table[None], (side, side), 0)
+    return None if fitted is None else fitted[0]
+
+
 class Resampled:
     """``resample`` that remembers its last answers while the table stays the same and no gradient is wanted."""
 

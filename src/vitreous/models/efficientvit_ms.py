@@ -30,7 +30,7 @@ from vitreous.layers.attention import Attend
 from vitreous.layers.blocks import Blocks
 from vitreous.layers.conv import ConvNorm
 from vitreous.layers.norm import DropPath, depth_rates
-from vitreous.layers.position import fit
+from vitreous.layers.position import fit_offsets
 from vitreous.layers.squeeze import SqueezeExcite
 from vitreous.models.backbone import Backbone
 from vitreous.types import Features
@@ -264,9 +264,8 @@ class EfficientViTMS(Backbone):
         """Biases of windows of another side, resampled: a table of offsets is stretched like a picture, bicubic."""
         if not name.endswith("attention_biases") or tensor.ndim != 2:
             return None
-        side = math.isqrt(self.get_parameter(name).shape[1])
-        table = fit(tensor.t()[None], (side, side), 0)  # (1, offsets, heads)
-        return None if table is None else table[0].t().contiguous()
+        table = fit_offsets(tensor.t(), self.get_parameter(name).t())  # (offsets, heads)
+        return None if table is None else table.t().contiguous()
 
     def groups(self) -> list[list[str]]:
         """Stem, then one list a block; the last norm goes with the last block."""

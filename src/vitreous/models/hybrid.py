@@ -27,7 +27,7 @@ from vitreous.layers.blocks import Blocks
 from vitreous.layers.conv import ConvNorm
 from vitreous.layers.norm import DropPath, depth_rates
 from vitreous.layers.pool import pool_map
-from vitreous.layers.position import fit
+from vitreous.layers.position import fit_offsets, resample_offsets
 from vitreous.layers.remember import Remembered
 from vitreous.layers.residual import Basic, projection
 from vitreous.layers.window import offsets
@@ -102,17 +102,8 @@ class MapAttention(nn.Module):
     def _bias(self, h: int, w: int) -> Tensor:
         """(1, heads, n, n): what is added to the scores on a grid of h x w cells."""
         where = self._geometry((h, w, self.bias.device), (), lambda: offsets((h, w), self.bias.device))  # (n, n)
-        table = resample_offsets(self.bias, self.side, (h, w))  # (offsets, heads)
+        table = resample_offsets(self.bias, (self.side, self.side), (h, w))  # (offsets, heads)
         return table[where.flatten()].view(*where.shape, -1).permute(2, 0, 1)[None].contiguous()
-
-
-def resample_offsets(table: Tensor, side: int, grid: tuple[int, int]) -> Tensor:
-    """((2 side - 1)^2, heads) -> ((2h - 1)(2w - 1), heads): a table of offsets for another grid, bicubic."""
-    if grid == (side, side):
-        return table
-    moved = fit(table[None], (2 * grid[0] - 1, 2 * grid[1] - 1), 0)
-    assert moved is not None  # the table is square
-    return moved[0]
 
 
 class MapConvolution(nn.Module):
@@ -217,11 +208,7 @@ class Hybrid(Backbone):
 
     def fitted(self, name: str, tensor: Tensor) -> Tensor | None:
         """Biases of the offsets on another grid, resampled."""
-        if not name.endswith("mix.bias") or tensor.ndim != 2:
-            return None
-        side = math.isqrt(self.get_parameter(name).shape[0])
-        table = fit(tensor[None], (side, side), 0)
-        return None if table is None else table[0]
+        return fit_offsets(tensor, self.get_parameter(name)) if name.endswith("mix.bias") else None
 
     def groups(self) -> list[list[str]]:
         """Stem, then one list a block."""

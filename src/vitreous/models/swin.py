@@ -7,7 +7,6 @@ windows is seen by no cell, and a grid smaller than the window is one window, wh
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 from vitreous.layers.attention import Attend
 from vitreous.layers.linear import Linear
 from vitreous.layers.mlp import Mlp
-from vitreous.layers.position import fit, resample
-from vitreous.layers.window import Biases, Grid, Layout, Quarter, WindowBlock
+from vitreous.layers.position import fit_offsets, resample_offsets
+from vitreous.layers.window import Biases, Layout, Quarter, WindowBlock
 from vitreous.models.windowed import Windowed, WindowedConfig
 
 
@@ -42,8 +41,8 @@ class WindowAttention(nn.Module):
 
     def bias(self, layout: Layout) -> Tensor:
         """(k, heads, n, n): what is added to the scores of each kind of window."""
-        table = self.relative_position_bias_table
-        return self._biases(layout, [table], lambda: _stretched(table, self.window, layout.window))
+        table, side = self.relative_position_bias_table, self.window
+        return self._biases(layout, [table], lambda: resample_offsets(table, (side, side), layout.window))
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """(m, n, d), bias (1 or m, heads, n, n) -> (m, n, d)"""
@@ -53,11 +52,6 @@ class WindowAttention(nn.Module):
         x = self.attend(q, k, v, bias)
         x = self.proj(x.transpose(1, 2).reshape(m, n, d))
         return x
-
-
-def _stretched(table: Tensor, old: int, new: Grid) -> Tensor:
-    """The biases of all offsets in windows of ``old`` x ``old`` cells, for ``new``: bicubic, as section 3.2 has it."""
-    return resample(table[None], (2 * old - 1, 2 * old - 1), (2 * new[0] - 1, 2 * new[1] - 1))[0]
 
 
 class Block(WindowBlock):
@@ -126,8 +120,6 @@ class Swin(Windowed):
 
     def fitted(self, name: str, tensor: Tensor) -> Tensor | None:
         """Positions of another square grid, and biases of other square windows, resampled."""
-        if not name.endswith("relative_position_bias_table") or tensor.ndim != 2:
-            return super().fitted(name, tensor)
-        side = math.isqrt(self.get_parameter(name).shape[0])
-        table = fit(tensor[None], (side, side), 0)  # (1, offsets, heads)
-        return None if table is None else table[0]
+        if name.endswith("relative_position_bias_table"):
+            return fit_offsets(tensor, self.get_parameter(name))
+        return super().fitted(name, tensor)
