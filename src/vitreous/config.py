@@ -60,7 +60,7 @@ def from_dict(cls: type[C], values: Any, where: str = "") -> C:
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in values:
         if name not in names:
-            raise _unknown(_join(where, name), name, names)
+            raise _unknown(_join(where, str(name)), str(name), names)
     built = {name: _convert(hints[name], value, _join(where, name)) for name, value in values.items()}
     try:
         return cls(**built)

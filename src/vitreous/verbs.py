@@ -284,16 +284,19 @@ def create(
     options
         Further fields of the family's config.
     misnamed
-        Nothing: arguments that timm or transformers have are refused with their name here.
+        Nothing: other arguments, such as those of timm and transformers, are refused with their name here.
 
     Raises:
         UsageError: an unknown model, tag or option, or values that contradict each other.
         Unreachable: the weights are not here and cannot be fetched.
         DamagedFile: the weights are not what was published.
     """
+    from vitreous.errors import UsageError
     from vitreous.weights import pretrained as published
 
-    published.refuse(misnamed)
+    published.refuse(misnamed, [name for name in inspect.signature(create).parameters if name != "misnamed"])
+    if not isinstance(pretrained, bool) and not (isinstance(pretrained, str) and pretrained):
+        raise UsageError(f"pretrained is true, false or the tag of published weights, not {pretrained!r}.")
     more: dict[str, Any] = {"size": size, "channels": channels, "drop_path": drop_path, "options": options}
     if not pretrained:
         if weights is not None:
@@ -358,7 +361,7 @@ def trace(
     image
         A picture to draw the model's patches, windows and cells on; without it an embedded one.
     out
-        Where to write that drawing; MODEL.trace.png by default. There is none if neither is given.
+        Where to write that drawing, a PNG; MODEL.trace.png by default. There is none if neither is given.
     timed
         Also run the model, for the share of time of each stage.
 
@@ -371,9 +374,9 @@ def trace(
 
     if image is None and out is None:
         return follow(model, size=size, batch=batch, stage=stage, timed=timed)
-    from vitreous.explain.cuts import draw, refuse
+    from vitreous.explain.cuts import draw, opened
 
     place = Path(f"{model}.trace.png" if out is None else out)
-    refuse(place, image)  # before the passes, which take their time
+    pixels = opened(place, image)  # before the passes, which take their time
     found = follow(model, size=size, batch=batch, stage=stage, timed=timed)
-    return found._replace(drawing=draw(model, place, size=size, image=image))
+    return found._replace(drawing=draw(model, place, size=size, pixels=pixels))

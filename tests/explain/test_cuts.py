@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import vitreous
+from vitreous.data.image import decode
 from vitreous.errors import UnreadableImage, UsageError
 from vitreous.explain.cuts import CORNERS, ENDS, SIDES, _rolled, draw, panels
 from vitreous.explain.render import BOLD, SIDE, Lines, Panel, sheet
@@ -157,6 +158,15 @@ def test_the_drawing_is_written(tmp_path: Path) -> None:
     assert read(draw("vit_pico_patch4_32", tmp_path / "b.png").read_bytes()).any()
 
 
+def test_a_picture_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (50, 30)).save(tmp_path / "a.png")
+    seen: list[bytes] = []
+    monkeypatch.setattr("vitreous.explain.cuts.decode", lambda data: seen.append(data) or decode(data))
+    out = tmp_path / "B.PNG"
+    assert vitreous.trace("resnet20_cifar", image=tmp_path / "a.png", out=out, timed=False).drawing == out
+    assert len(seen) == 1
+
+
 def test_bad_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         draw("resnet18", tmp_path / "a.png", image=tmp_path / "none.jpg")
@@ -168,7 +178,12 @@ def test_bad_pictures_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("out", "image", "words"),
-    [("no/such/a.png", None, "no folder"), (".", None, "is a folder"), ("a.png", "none.jpg", "cannot be read")],
+    [
+        ("no/such/a.png", None, "no folder"),
+        (".", None, "is a folder"),
+        ("a.jpg", None, "must be called a.png"),
+        ("a.png", "none.jpg", "cannot be read"),
+    ],
 )
 def test_a_drawing_that_cannot_be_is_refused_before_the_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, image: str | None, words: str

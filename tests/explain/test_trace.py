@@ -143,6 +143,12 @@ def test_one_stage_alone() -> None:
     assert {s.module for s in inner.steps} == {f"backbone.blocks.1.attn{x}" for x in ("", ".qkv", ".attend", ".proj")}
 
 
+def test_every_heading_of_the_operations_is_a_stage() -> None:
+    found = trace("resnet20_cifar", timed=False)
+    first = trace("resnet20_cifar", stage="normalisation", timed=False)
+    assert first.steps and first.steps == tuple(step for step in found.steps if step.module == "")
+
+
 def test_a_stage_that_is_none_is_refused_before_the_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitreous.explain.trace._times", lambda *_: pytest.fail("too late"))
     with pytest.raises(UsageError, match="did you mean"):
@@ -162,6 +168,13 @@ def test_every_parameter_lies_in_one_part_or_in_none() -> None:
     [
         ({"model": "vit_bas"}, "did you mean"),
         ({"batch": 0}, "at least 1 picture"),
+        ({"batch": "2"}, "batch must be a whole number, not '2'"),
+        ({"batch": 1.5}, "batch must be a whole number, not 1.5"),
+        ({"batch": True}, "batch must be a whole number, not True"),
+        ({"size": 4097}, "1 x 4097 x 4097 pixels are too many to trace; take at most 16,777,216"),
+        ({"batch": 16 * 1024 + 1}, "too many to trace"),
+        ({"size": (True, 32)}, "rows, columns"),
+        ({"stage": 3}, "stage must be a text, not 3"),
         ({"size": 0}, "at least 1 pixel"),
         ({"size": (32, 0)}, "at least 1 pixel"),
         ({"size": (32,)}, "rows, columns"),

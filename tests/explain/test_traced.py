@@ -20,6 +20,7 @@ def run(*arguments: object) -> int:
         (["--size", "32x"], "rows x columns such as 160x224, not 32x."),
         (["--size=-32"], "rows x columns such as 160x224, not -32."),
         (["--size", "0x32"], "at least 1 pixel"),
+        (["--size", "200000"], "pixels are too many to trace"),
         (["--stage", "block"], "vit_pico_patch4_32 has no stage block; did you mean blocks.0-5?"),
     ],
 )

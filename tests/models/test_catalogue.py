@@ -152,13 +152,13 @@ def test_an_unknown_name_brings_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224.augreg_in21k", "timm/vit_tiny_patch16_224.augreg_in21k"])
 def test_a_name_of_timm_with_its_tag_is_taken_apart(name: str) -> None:
-    with pytest.raises(UsageError, match="say vit_tiny_patch16_224 and, apart from it, pretrained='augreg_in21k'"):
+    with pytest.raises(UsageError, match="say vit_tiny_patch16_224, and give the tag of its weights as pretrained"):
         find(name)
 
 
 @pytest.mark.parametrize(
     ("name", "third"),
-    [("efficientvit_xs", "mobilevit_xs"), ("efficientvitxs", ""), ("EfficientViT-XS", "mobilevit_xs")],
+    [("efficientvit_xs", "mobilevit_xs"), ("efficientvitxs", "efficientvit_b1"), ("EfficientViT-XS", "mobilevit_xs")],
 )
 def test_efficientvit_has_no_xs_and_both_of_that_name_are_offered(name: str, third: str) -> None:
     with pytest.raises(UsageError, match="did you mean efficientvit_b0 or efficientvit_m0 or " + third):
@@ -172,12 +172,26 @@ def test_efficientvit_has_no_xs_and_both_of_that_name_are_offered(name: str, thi
         ({"pool": "average"}, "did you mean avg"),
         ({"depth": "six"}, "depth must be int"),
         ({"deep": 3}, "deep is not known; did you mean depth"),
+        ({1: 2}, "1 is not known; known: "),
+        ([1], "options must be names and their values"),
         ({"size": 48}, "size of vit_pico_patch4_32 is set beside the options"),
     ],
 )
 def test_options_are_checked_by_name_and_type(options: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         create("vit_pico_patch4_32", options=options)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_100", "vit_pico_patch4_32"])
+@pytest.mark.parametrize("rate", [2.0, 1.0, -0.1, float("nan"), "a", True])
+def test_a_rate_is_checked_in_every_family(name: str, rate: object) -> None:
+    with pytest.raises(UsageError, match=r"drop_path (lies in|must be a number)"):
+        create(name, drop_path=rate)
+
+
+def test_a_pattern_is_a_text() -> None:
+    with pytest.raises(UsageError, match="pattern must be a text, not 3"):
+        names(3)
 
 
 def test_options_reach_the_network() -> None:

@@ -225,6 +225,10 @@ def test_calls_that_cannot_work_are_refused_before_any_work(hub: FakeHub) -> Non
         ({"drop_path_rate": 0.1}, "drop_path_rate; write drop_path"),
         ({"img_size": 64}, "img_size; write size"),
         ({"in_chans": 1}, "in_chans; write channels"),
+        ({"clases": 3}, "created without clases; write classes"),
+        ({"num_clases": 3}, "num_clases; write classes"),
+        ({"pretrained": 5}, "true, false or the tag of published weights, not 5"),
+        ({"pretrained": ""}, "true, false or the tag of published weights, not ''"),
         ({"global_pool": "avg"}, "global_pool; fields of the family's config go into options"),
     ],
 )

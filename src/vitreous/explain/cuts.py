@@ -34,26 +34,36 @@ CORNERS: RGB = (52, 168, 83)
 Span = tuple[float, float]  # from, to
 
 
-def draw(model: str, place: str | Path, *, size: int | Sides | None = None, image: str | Path | None = None) -> Path:
+def draw(
+    model: str,
+    place: str | Path,
+    *,
+    size: int | Sides | None = None,
+    image: str | Path | None = None,
+    pixels: Tensor | None = None,
+) -> Path:
     """Draw the cuts of ``model`` over a picture (an embedded one by default) and write them as PNG; the path.
+
+    Args:
+        pixels: of the picture, where ``opened`` has read them.
 
     Raises:
         UsageError: an unknown model, a size it cannot take, no such picture, or no folder to write to.
         UnreadableImage: the picture cannot be decoded.
         NoSpace: the disk is full.
     """
-    _refuse_place(Path(place))
+    pixels = opened(place, image) if pixels is None else pixels
     seen = sides(model, size)
     with torch.device("meta"):
         backbone = models.create(model, size=built(model, seen)).eval()
-    write_atomic(place, sheet(_cropped(_pixels(image), seen), list(panels(backbone, seen))))
+    write_atomic(place, sheet(_cropped(pixels, seen), list(panels(backbone, seen))))
     return Path(place)
 
 
-def refuse(place: str | Path, image: str | Path | None) -> None:
-    """Raise what ``draw`` would because of the place or the picture, and write nothing."""
+def opened(place: str | Path, image: str | Path | None) -> Tensor:
+    """(3, h, w): the picture to draw on, once it is sure that ``place`` can take the drawing; raises as ``draw``."""
     _refuse_place(Path(place))
-    _pixels(image)
+    return _pixels(image)
 
 
 def panels(backbone: Backbone, seen: Sides) -> Iterator[Panel]:
@@ -156,6 +166,8 @@ def _strips(layout: Layout, across: tuple[float, float], axis: int) -> tuple[Spa
 def _refuse_place(place: Path) -> None:
     if place.is_dir():
         raise UsageError(f"{place} is a folder; name a file for the drawing, such as {place / 'trace.png'}.")
+    if place.suffix.lower() != ".png":
+        raise UsageError(f"The drawing is a PNG file, so {place} must be called {place.with_suffix('.png').name}.")
     if not place.parent.is_dir():
         raise UsageError(f"There is no folder {place.parent} for {place.name}; make it, or name another.")
     if not os.access(place.parent, os.W_OK):

@@ -12,8 +12,9 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous import models
+from vitreous.config import must_be
 from vitreous.errors import UsageError
 from vitreous.layers.blocks import Blocks
 from vitreous.network import Network, NetworkConfig, build_network
@@ -30,6 +32,8 @@ Shape = tuple[int, ...]
 Sides = tuple[int, int]  # rows, columns of pixels
 
 REPEATS = 5  # real passes, of which the median one counts
+MOST = 4096 * 4096  # pixels of a batch; a pass over more would need memory that few machines have
+OUTSIDE = "normalisation"  # what the network does outside of its parts
 
 
 class Step(NamedTuple):
@@ -89,9 +93,12 @@ def trace(
     Raises:
         UsageError: an unknown model or stage, or a size or batch it cannot take.
     """
+    must_be(Integral, batch=batch)
     if batch < 1:
         raise UsageError(f"A batch has at least 1 picture, not {batch}.")
-    seen = sides(model, size)
+    if stage is not None:
+        must_be(str, stage=stage)
+    seen = sides(model, size, batch)
     config = NetworkConfig(model=model, classes=classes, size=built(model, seen))
     shape = (batch, len(config.mean), *seen)
     with torch.device("meta"):
@@ -110,18 +117,20 @@ def trace(
     return Trace(model, seen, batch, _merged(stages), tuple(steps), params, recorder.macs, seconds)
 
 
-def sides(model: str, size: int | Sides | None) -> Sides:
+def sides(model: str, size: int | Sides | None, batch: int = 1) -> Sides:
     """Rows and columns of the pictures that ``size`` means for ``model``.
 
     Raises:
-        UsageError: an unknown model, or no size.
+        UsageError: an unknown model, no size, or too many pixels in a batch.
     """
     own = models.find(model).size
     wanted = size if isinstance(size, tuple) else (own if size is None else size,) * 2
-    if len(wanted) != 2 or not all(isinstance(side, SupportsIndex) for side in wanted):
+    if len(wanted) != 2 or not all(isinstance(s, Integral) and not isinstance(s, bool) for s in wanted):
         raise UsageError(f"A size is a number of pixels or a pair (rows, columns), not {size!r}.")
     if min(wanted) < 1:
         raise UsageError(f"Pictures have a size of at least 1 pixel, not {size}.")
+    if batch * wanted[0] * wanted[1] > MOST:
+        raise UsageError(f"{batch} x {wanted[0]} x {wanted[1]} pixels are too many to trace; take at most {MOST:,}.")
     return operator.index(wanted[0]), operator.index(wanted[1])
 
 
@@ -132,7 +141,7 @@ def built(model: str, seen: Sides) -> int:
 
 def within(module: str, stage: str) -> bool:
     """Whether the module at a dotted path is ``stage`` or lies in it; a stage may be a row such as blocks.0-11."""
-    module, stage = module.removeprefix("backbone."), stage.removeprefix("backbone.")
+    module, stage = module.removeprefix("backbone.") or OUTSIDE, stage.removeprefix("backbone.")
     row = re.fullmatch(r"(.*\.)(\d+)-(\d+)", stage)
     if row is None:
         return stage != "" and f"{module}.".startswith(f"{stage}.")

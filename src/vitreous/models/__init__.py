@@ -10,6 +10,7 @@ import difflib
 import fnmatch
 import importlib
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from vitreous.config import from_dict, must_be
@@ -24,6 +25,7 @@ __all__ = ["CATALOGUE", "FAMILIES", "Row", "configured", "create", "find", "name
 
 def names(pattern: str = "*") -> list[str]:
     """The catalogue's names that match a shell pattern (``vit_*``), sorted."""
+    must_be(str, pattern=pattern)
     return sorted(fnmatch.filter(CATALOGUE, pattern))
 
 
@@ -38,7 +40,7 @@ def find(name: str) -> Row:
         return CATALOGUE[name]
     known, _, tag = name.rpartition("/")[2].partition(".")
     if known in CATALOGUE and tag:
-        raise UsageError(f"There is no model {name}; say {known} and, apart from it, pretrained={tag!r}.")
+        raise UsageError(f"There is no model {name}; say {known}, and give the tag of its weights as pretrained.")
     near = _nearest(name)
     hint = f"did you mean {' or '.join(near)}?" if near else "`vitreous models` lists what there is."
     raise UsageError(f"There is no model {name}; {hint}")
@@ -79,6 +81,7 @@ def configured(
 ) -> Any:
     """The family's config that ``create`` builds from; the same arguments, the same errors."""
     row = find(name)
+    must_be(Mapping, options={} if options is None else options)
     for field in sorted({"size", "channels", "drop_path"} & set(options or {})):
         raise UsageError(f"{field} of {name} is set beside the options, not among them; move it.")
     module, _, config = FAMILIES[row.family]
@@ -87,6 +90,9 @@ def configured(
     if any(f.name == "size" for f in dataclasses.fields(cls)):
         values["size"] = row.size if size is None else size
     if drop_path is not None:
+        must_be(Real, drop_path=drop_path)
+        if not 0 <= drop_path < 1:
+            raise UsageError(f"drop_path lies in [0, 1), not {drop_path}.")
         values["drop_path"] = drop_path
     return from_dict(cls, values, name)
 

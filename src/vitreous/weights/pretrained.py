@@ -5,6 +5,7 @@ A place ``hub:NAME.TAG@SHA256`` names such weights where a path could stand; tag
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Iterable, Mapping
 from numbers import Integral
@@ -97,14 +98,16 @@ def parse(place: str) -> Published | None:
     return Published(model, ledger.find(model, tag or None), sha256 or None)
 
 
-def refuse(misnamed: Iterable[str]) -> None:
-    """Refuse arguments that no model takes.
+def refuse(misnamed: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse arguments that no model takes; ``known`` are those that one does.
 
     Raises:
-        UsageError: there is one; says what to write instead, where it is known.
+        UsageError: there is one; says what to write instead, where it can be guessed.
     """
+    meant = {name: name for name in known} | ELSEWHERE
     for name in misnamed:
-        hint = f"write {ELSEWHERE[name]}" if name in ELSEWHERE else "fields of the family's config go into options"
+        near = difflib.get_close_matches(name, meant, n=1, cutoff=0.75)
+        hint = f"write {meant[near[0]]}" if near else "fields of the family's config go into options"
         raise UsageError(f"A model is created without {name}; {hint}.")
 
 
