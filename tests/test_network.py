@@ -208,7 +208,7 @@ def test_an_optimised_network_can_be_copied_and_converted(model: str) -> None:
     with torch.no_grad():
         expected = fast(image)
         other = copy.deepcopy(fast)
-        assert torch.equal(other(image), expected)
+        assert torch.equal(other(image), expected) and torch.equal(copy.copy(fast)(image), expected)
         assert not {p.data_ptr() for p in other.parameters()} & {p.data_ptr() for p in fast.parameters()}
         half = fast.bfloat16()(image)
     assert half.dtype == torch.bfloat16

@@ -146,6 +146,12 @@ class Optimised(Network):
         super().train(False)
         return self
 
+    def __copy__(self) -> Optimised:
+        """Another optimised network of the same parts."""
+        other = self.__new__(type(self))
+        other.__dict__ = dict(self.__dict__)
+        return other
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Optimised:
         """Another optimised network; without this, copying would go through what refuses to be saved."""
         other = memo[id(self)] = self.__new__(type(self))

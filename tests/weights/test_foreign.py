@@ -209,7 +209,7 @@ def test_what_does_not_fit_is_named() -> None:
     refused(ours, good | {"dist_token": torch.zeros(1, 1, 16)}, r"not in this network: dist_token")
     refused(ours, good | {"norm.bias": torch.zeros(3)}, r"norm\.bias \(3,\) instead of \(16,\)")
     refused(ours, {"a": torch.zeros(1)}, "no architecture known here: they begin with a")
-    refused(ours, good | {"norm.bias": torch.full((16,), torch.nan)}, r"not finite numbers in norm\.bias", DamagedFile)
+    refused(ours, good | {"norm.bias": torch.full((16,), torch.nan)}, r"^The state dict holds .*not finite numbers in norm\.bias", DamagedFile)
     refused(ours, weights(vit(1)) | {"mean": torch.zeros(1, 3, 1, 1)}, "other preprocessing: mean")
     split = as_hugging_face(weights(vit(1)), new=True)
     del split["vit.layers.0.attention.k_proj.weight"]
@@ -292,6 +292,13 @@ def test_a_head_of_another_shape_is_only_of_other_classes_if_all_of_it_is() -> N
 def test_two_keys_for_one_tensor_are_not_both_believed() -> None:
     good = renamed(as_torchvision_resnet(weights(resnet(1))), (r"^head\.fc", "fc"))
     refused(resnet(2), good | {"linear.weight": torch.zeros(5, 16)}, r"parts this architecture lacks: linear\.weight")
+
+
+def test_one_tensor_under_two_keys_has_both_names() -> None:
+    shared = torch.zeros(7)
+    with pytest.raises(foreign.Unfit) as caught:
+        foreign.load(vit(2), as_timm(weights(vit(1))) | {"norm.weight": shared, "norm.bias": shared})
+    assert set(caught.value.keys) == {"norm.weight", "norm.bias"}
 
 
 def test_parts_that_cannot_be_joined_are_named() -> None:

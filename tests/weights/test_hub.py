@@ -76,7 +76,8 @@ def test_without_a_network_the_cache_answers(hub: FakeHub, monkeypatch: pytest.M
 @pytest.mark.parametrize("endpoint", ["http://[::1", "http://host:port", "nonsense", "ftp://x", ""])
 def test_an_endpoint_that_is_no_address(endpoint: str, tmp_path: Path) -> None:
     """In a process of its own: the client's own modules fall over such an address when they are first used."""
-    code = f"from vitreous.weights import hub; hub.fetch({NAME!r})"
+    asked = f"assert hub.known({NAME!r}) is None and not hub.is_cached({NAME!r})"  # neither needs an address
+    code = f"from vitreous.weights import hub; {asked}; hub.fetch({NAME!r})"
     home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **home}, capture_output=True, text=True, check=False
@@ -87,10 +88,10 @@ def test_an_endpoint_that_is_no_address(endpoint: str, tmp_path: Path) -> None:
 
 
 def test_nothing_in_the_cache_and_no_network(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    way = (f"{NAME}/resolve/main/model.safetensors on another machine", "--weights FILE")
+    way = (f"{NAME}/resolve/main/model.safetensors on another machine", "--weights FILE", "weights=FILE")
     fake_hub.point_client(monkeypatch, "http://127.0.0.1:9", tmp_path / "home")
     began = time.monotonic()
-    refused(Unreachable, NAME, "http://127.0.0.1:9 cannot be reached", *way)
+    refused(Unreachable, NAME, f"{tmp_path / 'home' / 'hub'} and http://127.0.0.1:9 cannot be reached", *way)
     assert time.monotonic() - began < 5
     offline(monkeypatch)
     refused(Unreachable, NAME, "HF_HUB_OFFLINE", str(tmp_path / "home" / "hub"), *way)

@@ -233,6 +233,8 @@ def test_tensors_that_are_not_what_their_names_say_are_refused() -> None:
     for value in (-1.0, 0.0, 1e-20, 400.0):
         with pytest.raises(UsageError, match="measure offsets in windows of 0"):
             foreign.load(build(2, V2), released | {table: torch.full((1, 7, 7, 2), value)})
+    with pytest.raises(UsageError, match=r"not in this network: layers\.0\.blocks\.7\.attn\.relative_coords_table"):
+        foreign.load(build(2, V2), released | {"layers.0.blocks.7.attn.relative_coords_table": offsets(4, 4)})
     deeper = {re.sub(r"^layers\.0", "layers.3", key): t for key, t in released.items() if key.startswith("layers.0")}
     with pytest.raises(UsageError, match=r"not in this network: layers\.3\."):
         foreign.load(build(2, V2), released | deeper)

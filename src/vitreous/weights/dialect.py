@@ -56,11 +56,13 @@ class Dialect:
         kept = {k: t for k, t in tensors.items() if not any(re.fullmatch(i, k) for i in self.ignored)}
         for key, tensor in (self.prepare(kept) if self.prepare else kept).items():
             name = self._rename(key)
+            # by itself first, as two keys may share one tensor
+            origin = key if tensors.get(key) is tensor else keys.get(id(tensor), key)
             if name is None or name in ours:
-                unknown.append(keys.get(id(tensor), key))
+                unknown.append(origin)
             else:
                 ours[name] = tensor
-                names[name] = keys.get(id(tensor), key if key in tensors else name)
+                names[name] = origin if origin in tensors else name
         return Translation(_joined(ours), names, unknown)
 
     def _rename(self, key: str) -> str | None:

@@ -129,7 +129,7 @@ def understand(source: str | Path | Tensors, model: str, made: NetworkConfig | N
     # as float32: for numbers of 8 bits torch lacks the question, and what float32 cannot hold is infinite in it
     broken = [k for k, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t.float()).all())]
     if broken:
-        raise DamagedFile(f"The weights hold values that are not finite numbers in {_list(broken)}; fetch them again.")
+        raise DamagedFile(f"{place} holds values that are not finite numbers in {_list(broken)}; take a sound file.")
     family = models.find(model).family
     dialect, translation = translate(tensors, family)
     if dialect.family not in ("", family):
@@ -241,7 +241,8 @@ COMPUTED = "relative_coords_table"  # of Swin v2: not learned, but it shows how 
 
 def _measured(theirs: dict[str, Tensor], network: Network) -> tuple[str, ...]:
     """Take out, in place, what is computed and not learned; what changes for the weights that came with it."""
-    found = {key: theirs.pop(key) for key in list(theirs) if key.endswith(f".{COMPUTED}")}
+    parts = {f"{name}.{COMPUTED}" for name, _ in network.named_modules()}
+    found = {key: theirs.pop(key) for key in list(theirs) if key in parts}
     said = {key: network.backbone.measured(key.removeprefix("backbone."), t) for key, t in found.items()}
     return tuple(f"{key.removesuffix(f'.{COMPUTED}')}: {what}" for key, what in said.items() if what)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 FILE = "model.safetensors"  # the only kind that is fetched: pickles could run code
+_BY_HAND = "--weights FILE, in Python weights=FILE"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _log = logging.getLogger(__name__)
 
@@ -73,26 +74,29 @@ def fetch(repository: str) -> Fetched:
 
 def known(repository: str) -> str | None:
     """The SHA-256 that the hub stated of the file when it came into the cache; None if it never did. Asks nobody."""
-    with _explained(repository):
-        import huggingface_hub as hub
-
-        cached = hub.try_to_load_from_cache(repository, FILE)
-    stated = Path(cached).resolve().name if isinstance(cached, str) else ""
+    cached = _cached(repository)
+    stated = cached.resolve().name if cached else ""
     return stated if _SHA256.fullmatch(stated) else None
 
 
 def is_cached(repository: str) -> bool:
-    """Whether the weights are here; nobody is asked, and settings that are wrong are left to ``fetch`` to name."""
+    """Whether the weights are here. Asks nobody."""
+    return _cached(repository) is not None
+
+
+def _cached(repository: str) -> Path | None:
+    """Where the weights lie in the cache; None if they do not. Wrong settings are left to ``fetch`` to name."""
     with contextlib.suppress(ValueError, OSError):
         import huggingface_hub as hub
 
-        return isinstance(hub.try_to_load_from_cache(repository, FILE), str)
-    return False
+        cached = hub.try_to_load_from_cache(repository, FILE)
+        return Path(cached) if isinstance(cached, str) else None
+    return None
 
 
 def remedy(repository: str) -> str:
     """What somebody without a network can do, as the end of a sentence."""
-    return f"fetch {_address(repository)} on another machine and give it beside --pretrained as --weights FILE."
+    return f"fetch {_address(repository)} on another machine and give it beside pretrained: {_BY_HAND}."
 
 
 def _ask(repository: str) -> HfFileMetadata:
@@ -145,7 +149,7 @@ def _explained(repository: str) -> Iterator[None]:
         raise _no_address(error) from None
     except (httpx2.ConnectError, httpx2.TimeoutException, httpx2.ProxyError) as error:
         raise Unreachable(
-            f"{repository} is not in the cache and {server} cannot be reached ({_first_line(error)}); "
+            f"{repository} is not in the cache {_folder()} and {server} cannot be reached ({_first_line(error)}); "
             f"{remedy(repository)}"
         ) from None
     except (httpx2.HTTPError, RuntimeError, OSError) as error:  # the client's parts in Rust raise RuntimeError
@@ -168,9 +172,7 @@ def _answered(repository: str, error: Exception) -> UsageError | Unreachable:
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
     page = f"{constants.ENDPOINT}/{repository}"
     if isinstance(error, errors.RemoteEntryNotFoundError):
-        return UsageError(
-            f"{repository} holds no {FILE}, and nothing else is fetched; give a file with --weights FILE."
-        )
+        return UsageError(f"{repository} holds no {FILE}, and nothing else is fetched; give a file: {_BY_HAND}.")
     if isinstance(error, errors.GatedRepoError) or status == 403:
         return UsageError(f"{repository} needs leave; ask for it at {page}, then set HF_TOKEN or run `hf auth login`.")
     if isinstance(error, (errors.RepositoryNotFoundError, errors.RevisionNotFoundError)) or status in (401, 404):
