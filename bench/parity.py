@@ -6,7 +6,8 @@ Each peer is built with random weights, every tensor moved away from its special
 ``weights.foreign``. Compared are logits, every stage's map, the pooled vector (float32), and the gradient of every
 parameter in training mode (float64), at the size it is built for and, where the peer can, at another. An error is the
 largest absolute difference divided by the largest absolute value. The largest models are compared with a few of their
-blocks; ``--full`` compares them whole, above 400 million parameters without gradients. Exits with 1 if an error is above its limit.
+blocks; ``--full`` compares them whole, above 400 million parameters without gradients. Exits with 1 if an error is
+above its limit.
 """
 
 from __future__ import annotations
