@@ -209,7 +209,12 @@ def test_what_does_not_fit_is_named() -> None:
     refused(ours, good | {"dist_token": torch.zeros(1, 1, 16)}, r"not in this network: dist_token")
     refused(ours, good | {"norm.bias": torch.zeros(3)}, r"norm\.bias \(3,\) instead of \(16,\)")
     refused(ours, {"a": torch.zeros(1)}, "no architecture known here: they begin with a")
-    refused(ours, good | {"norm.bias": torch.full((16,), torch.nan)}, r"^The state dict holds .*not finite numbers in norm\.bias", DamagedFile)
+    refused(
+        ours,
+        good | {"norm.bias": torch.full((16,), torch.nan)},
+        r"^The state dict holds .*not finite numbers in norm\.bias",
+        DamagedFile,
+    )
     refused(ours, weights(vit(1)) | {"mean": torch.zeros(1, 3, 1, 1)}, "other preprocessing: mean")
     split = as_hugging_face(weights(vit(1)), new=True)
     del split["vit.layers.0.attention.k_proj.weight"]
