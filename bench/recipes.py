@@ -110,6 +110,7 @@ def train(data: Path, arm: Arm, seed: int, cores: SimpleQueue[int]) -> None:
         "accuracy": card["metrics"]["test"]["accuracy"],
         "interval": card["metrics"]["test"]["accuracy_interval"],
         "pictures": card["metrics"]["test"]["count"],
+        "validation": card["metrics"]["val"]["accuracy"],  # what choices are made by
         "ece": card["metrics"]["test"]["ece"],
         "epochs": card["train"]["epochs"],
         "minutes": card["cost"]["minutes"],
