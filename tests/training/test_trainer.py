@@ -322,25 +322,6 @@ def test_the_best_weights_are_shipped_not_the_last(make, program):
     assert best is not None and best.step == 8
 
 
-@pytest.mark.parametrize(
-    ("error", "first", "chosen"),
-    [
-        (0.3, False, (24, 0.75)),  # the best of many noisy scores is luck
-        (0.2, False, (16, 1.0)),
-        (0.3, True, (16, 1.0)),  # what may go back to its beginning never ships less than the best
-    ],
-)
-def test_the_last_weights_are_taken_unless_others_were_clearly_better(make, program, error, first, chosen):
-    class Wavering(program.Sorting):
-        def evaluate(self, batches, gather):
-            return {**super().evaluate(batches, gather), "score": next(self.scores), "score_error": error}
-
-    task = Wavering(program.Network())
-    task.scores = iter([0.1] * first + [0.75, 1.0, 0.75])
-    fitted = make(task=task, evaluate_first=first).fit()
-    assert (fitted.step, fitted.score) == chosen
-
-
 def test_without_validation_the_last_weights_are_taken(make):
     fitted = make(val=False).fit()
     assert (fitted.step, fitted.score) == (24, None)

@@ -251,7 +251,7 @@ def _facts(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) -> dic
         "train": {**configs.to_dict(run.train), "steps": fitted.steps, "epochs": round(epochs, 2)},
         "augmentation": configs.to_dict(run.task),
         **({"frozen": read_json(folder.path / frozen.FILE)} if (folder.path / frozen.FILE).exists() else {}),
-        "selection": {"step": fitted.step, "metric": "accuracy on validation less 1e-5 loss; the last unless worse by a standard error", "value": fitted.score},
+        "selection": {"step": fitted.step, "metric": "accuracy on validation less 1e-5 loss", "value": fitted.score},
         "device": machine["device"],
         "machine": machine,
         "versions": versions(),

@@ -5,7 +5,6 @@ Knows nothing of files or of the loop. What ships is the network; this file is t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -130,7 +129,6 @@ def metrics(logits: Tensor, label: Tensor) -> dict[str, float]:
         "loss": loss,
         # on small validation splits many checkpoints tie; a thousandth of a point can only decide between those
         "score": accuracy - 1e-5 * min(loss, 100.0),
-        "score_error": math.sqrt(accuracy * (1 - accuracy) / len(label)),
     }
 
 

@@ -68,6 +68,5 @@ class Task(nn.Module, ABC):
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
         """Metrics over ``batches``; with ``gather`` they are those of all processes together.
 
-        The result holds ``score`` (larger is better), what the best checkpoint is chosen by, and may hold its standard
-        error ``score_error``, by which the last checkpoint may be worse than the best and is taken all the same.
+        The result holds ``score`` (larger is better): what the best checkpoint is chosen by.
         """

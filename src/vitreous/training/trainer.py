@@ -183,7 +183,7 @@ class Trainer:
             with self._clock.milestone():
                 values = self._evaluate(self.val)
             row["val"], score = values, values["score"]
-            self._compare(values)
+            self._compare(score)
             self._write(row)
         counters.evaluated = counters.step
         if counters.bad == 0:
@@ -210,17 +210,9 @@ class Trainer:
                     raise _Stopped
                 yield batch.to(self.device.place)
 
-    def _compare(self, values: Mapping[str, float]) -> None:
-        """Whether these weights are the best so far.
-
-        The last ones are already if no earlier ones beat them by more than one standard error (Breiman et al. 1984,
-        section 3.4.3): the best of many noisy values is luck, the end of the schedule is not. But where the weights of
-        the beginning may be kept, nothing that scored less is preferred to them.
-        """
-        counters, score = self._state.counters, values["score"]
-        last = counters.step >= self._plan.end and not self.config.evaluate_first
-        slack = values.get("score_error", 0.0) if last else 0.0
-        if math.isfinite(score) and (counters.best is None or score > counters.best - slack):
+    def _compare(self, score: float) -> None:
+        counters = self._state.counters
+        if math.isfinite(score) and (counters.best is None or score > counters.best):
             counters.best, counters.best_step, counters.stale = score, counters.step, 0
         else:
             counters.stale += 1
