@@ -74,6 +74,24 @@ TABLES = {
     ],
 }
 
+TABLES["parts"] = [  # what single parts are worth, at equal epochs, so that a busy machine does not matter
+    arm(BREEDS, f"{epochs} epochs {label}", *options)
+    for epochs, label, options in (
+        (150, "hybrid, TrivialAugment", ("--model hybrid_tiny_96", "--epochs 150", "task.augment.policy=trivial")),
+        (150, "hybrid, plain crops", ("--model hybrid_tiny_96", "--epochs 150", "task.augment.policy=none")),
+        (
+            150,
+            "hybrid, TrivialAugment, nothing for attention",
+            (
+                "--model hybrid_tiny_96",
+                "--epochs 150",
+                "task.augment.policy=trivial",
+                "network.options.mixer=none",
+            ),
+        ),
+    )
+]
+
 lock = Lock()
 
 
