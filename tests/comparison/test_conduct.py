@@ -71,6 +71,20 @@ def test_more_seeds_go_on_from_those_that_are_there(compared, photos, monkeypatc
     assert "nothing to compare" in repr(found) and found.report.exists()
 
 
+@pytest.mark.parametrize("equal", ["time", "epochs"])
+def test_arms_that_begin_with_a_run_go_on_too(equal, compared, photos, tmp_path, monkeypatch):
+    begun = []
+    command = work.command
+    monkeypatch.setattr(work, "command", lambda job: begun.append(job.label) or command(job))
+    weights = compared / "runs" / "resnet20_cifar-seed0"
+    more = {"set": ["train.steps=2"]} if equal == "time" else {"budget": "3s", "equal": equal}
+    for _ in range(2):
+        found = vt.compare(photos, init=str(weights), seeds=1, out=tmp_path / "out", quiet=True, **more)
+    assert begun == [f"weights of {weights.name}, seed 0"] and found.arms[0].runs, found.arms[0].reasons
+    settled = json.loads((found.arms[0].runs[0].folder / "run.json").read_text())
+    assert settled["tune"]["pictures"], "what the run settled itself is what a second call must overlook"
+
+
 def test_another_question_in_the_same_folder_is_refused(compared, photos, capsys):
     assert run("compare", photos, "--models", "resnet20_cifar", "--set", "train.steps=3", "--out", compared) == 2
     assert "holds the answer to another question" in " ".join(capsys.readouterr().err.split())

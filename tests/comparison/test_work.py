@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -16,11 +17,13 @@ from vitreous.comparison.work import Job, work
 from vitreous.config import to_dict
 from vitreous.data.prepare import DataConfig
 from vitreous.data.preprocess import Preprocess
-from vitreous.errors import UsageError
+from vitreous.errors import DamagedFile, UsageError
 from vitreous.network import NetworkConfig
-from vitreous.run.plan import Run, to_json
+from vitreous.run.plan import Run, TuneConfig, to_json
 from vitreous.training.config import TrainConfig
 from vitreous.training.interrupt import Interrupted
+from vitreous.training.optim import OptimConfig
+from vitreous.training.schedule import Plan
 
 SEAL = "mkdir -p {place} && touch {place}/manifest.json"
 
@@ -97,18 +100,33 @@ def test_a_stopped_comparison_stops_its_processes_and_says_how_to_go_on(shells, 
     assert not jobs[1].is_finished, "nothing further was begun"
 
 
-def test_another_run_in_the_folder_is_refused_before_anything_begins(run, tmp_path):
-    place = tmp_path / "a"
-    place.mkdir()
-    other = to_dict(run)
-    other["train"]["steps"] = 7
-    (place / "run.json").write_bytes(to_json(other))
+def test_another_run_in_the_folder_is_refused_before_anything_begins(run, shells, tmp_path):
+    (job,) = shells(a="touch {place}/again")
+    job.place.mkdir()
+    (job.place / "run.json").write_bytes(to_json(to_dict(run)))
+    with pytest.raises(DamagedFile, match=r"a\.json is missing"):
+        work([job], at_once=1, tell=silent)
+    (tmp_path / "a.json").write_bytes(to_json(to_dict(replace(run, train=TrainConfig(steps=7)))))
     with pytest.raises(UsageError, match=r"train.steps was 7, is 1"):
-        work([Job(label="a", run=run, place=place)], at_once=1, tell=silent)
-    other["train"]["steps"], other["train"]["plan"] = 1, {"steps": 1, "evaluate_every": 1, "revisions": []}
-    (place / "run.json").write_bytes(to_json(other))
-    (place / "manifest.json").touch()
-    work([Job(label="a", run=run, place=place)], at_once=1, tell=silent)  # a finished run knows its plan
+        work([job], at_once=1, tell=silent)
+    assert not (job.place / "again").exists()
+
+
+def test_settings_that_a_run_has_settled_itself_do_not_make_it_another(run, shells, tmp_path):
+    begun = replace(run, weights="elsewhere", tune=TuneConfig(probe=True, guard="lower"))
+    settled = replace(
+        begun,
+        network=replace(run.network, classes=9),
+        tune=replace(begun.tune, guard="refuse", pictures=210),
+        train=replace(run.train, optim=OptimConfig(lr=1e-5), plan=Plan(steps=1, evaluate_every=1)),
+    )
+    (job,) = shells(a=SEAL)
+    job.run = begun
+    job.place.mkdir()
+    (job.place / "run.json").write_bytes(to_json(to_dict(settled)))
+    (tmp_path / "a.json").write_bytes(to_json(to_dict(begun)))
+    work([job], at_once=1, tell=silent)
+    assert job.is_finished and not job.reason
 
 
 def test_a_new_run_is_trained_and_a_begun_one_is_resumed(run, tmp_path):

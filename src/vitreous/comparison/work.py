@@ -82,16 +82,12 @@ def refuse_another(job: Job) -> None:
 
     Raises:
         UsageError: names what differs.
+        DamagedFile: nobody knows what the run there was to be.
     """
     if not (job.place / RUN).exists():
         return
-    there, asked = read_json(job.place / RUN), to_dict(job.run)
-    for values in (there, asked):  # known only when it is over, or of no influence
-        values["train"]["plan"] = None
-        values["network"]["classes"] = None
-        for name in ("workers", "tensorboard"):
-            values.pop(name, None)
-    changes = diff(there, asked)
+    # what was asked for: a run settles some of its settings when it begins, and run.json holds those
+    changes = diff(read_json(_settings(job)), to_dict(job.run))
     if changes:
         path, before, now = changes[0]
         raise UsageError(
@@ -104,10 +100,15 @@ def command(job: Job) -> list[str]:
     program = [sys.executable, "-m", "vitreous"]
     if (job.place / RUN).exists() and RunFolder(job.place).steps():
         return [*program, "resume", str(job.place), "--quiet"]
-    settings = job.place.parent / f"{job.place.name}.json"
+    settings = _settings(job)
     settings.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(settings, to_json(to_dict(job.run)))
     return [*program, "train", str(settings), "--out", str(job.place), "--overwrite", "--quiet"]
+
+
+def _settings(job: Job) -> Path:
+    """Where the settings lie that a run is begun with."""
+    return job.place.parent / f"{job.place.name}.json"
 
 
 def _start(job: Job, threads: int) -> Job:
