@@ -84,6 +84,7 @@ def test_one_seed_is_said_to_be_one():
     found = judge([arm("a", 0.9, seeds=1), arm("b", 0.7, seeds=1)])
     assert "one seed each, so luck of the seed is not in this interval" in found.verdict
     assert "luck" not in judge([arm("a", 0.9), arm("b", 0.7)]).verdict
+    assert "two seeds are too few" in judge([arm("a", 0.9, seeds=2), arm("b", 0.7, seeds=2)]).verdict
 
 
 def test_weights_of_others_are_never_compared_without_saying_so():
@@ -116,6 +117,16 @@ def test_attention_is_held_against_its_twins(own, none, conv, words):
     ]
     remark = next(r for r in judge(arms).remarks if r.startswith("Attention"))
     assert remark.startswith(words) and "nothing in its place" in remark and "convolution of equal cost" in remark
+
+
+def test_the_best_transformer_from_scratch_stands_for_attention():
+    arms = [
+        arm("begun", 0.99, mixer="attention", is_scratch=False),
+        arm("best", 0.95, mixer="attention"),
+        arm("worse", 0.60, mixer="attention"),
+        arm("best without attention", 0.80, mixer="none"),
+    ]
+    assert any(r.startswith("Attention earned its time") and ": best +" in r for r in judge(arms).remarks)
 
 
 def test_without_twins_attention_is_not_spoken_of():

@@ -70,7 +70,8 @@ METHOD = (
     "Arms are ranked by their accuracy on the validation part and measured on the test part, which chose nothing. "
     "Intervals are 95 %: over seeds Student's t; over pictures Wilson's, for the number of pictures that the answers "
     "of all seeds amount to. Differences are paired by picture: 20,000 bootstrap draws of the pictures, with one added "
-    "for each side (Bonett and Price 2012), and Student's t for the luck of the seeds, both arms' variance together, "
-    "beyond that of single answers. "
+    "for each side (Bonett and Price 2012), and Student's t for the luck of the seeds, with each arm's own variance "
+    "(Welch 1947), where it goes beyond that of single answers. Where arms vary unlike each other the interval misses "
+    "the truth in 6 to 7 % of cases with three seeds, and in 8 to 9 % with two. "
     "What would tell is worked out for a power of 80 %."
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,9 +99,10 @@ def difference(a: Right, b: Right, *, replicates: int = REPLICATES, seed: int = 
 
     Pictures are drawn with replacement, the same ones for both arms. To them come one picture that only ``a`` answers
     and one that only ``b`` does (Bonett and Price 2012): arms that never disagreed on a few pictures are not
-    thereby equal. Three seeds are too few to be drawn from; the luck of the seeds is drawn from Student's distribution
-    instead, with the variance between seeds, both arms' together as in the two-sample t test, less what single answers
-    explain of it (two-way analysis of variance).
+    thereby equal. A few seeds are too few to be drawn from. Where they differ by more than their single answers explain
+    (two-way analysis of variance), the luck of seed and answer is drawn from Student's distribution instead, with each
+    arm's own variance of the mean over seeds (Welch 1947), and the pictures' draws keep what is left. An arm with one
+    seed has the variance of the other's.
 
     Args:
         a, b: (s, n) and (t, n).
@@ -111,22 +113,39 @@ def difference(a: Right, b: Right, *, replicates: int = REPLICATES, seed: int = 
     rng = np.random.default_rng(seed)
     gains = np.append(a.mean(axis=0) - b.mean(axis=0), (1.0, -1.0))  # (n + 2,)
     draws = _means(gains, replicates, rng)
-    freedom = [len(a) - 1, len(b) - 1]
-    between, answer = np.average([noise(a), noise(b)], axis=0, weights=freedom if any(freedom) else None)
-    between = max(0.0, float(between))
+    first, second = _luck(a if len(a) > 1 else b), _luck(b if len(b) > 1 else a)
+    between, answer = first.between + second.between, first.answer + second.answer
     if between > 0:
-        draws += math.sqrt(between * (1 / len(a) + 1 / len(b))) * rng.standard_t(sum(freedom), replicates)
+        known = np.array([first.answer / (n * len(a)), second.answer / (n * len(b))])  # the pictures' draws hold it too
+        means = known + np.array([first.between / len(a), second.between / len(b)])  # variances of the means over seeds
+        freedom = means.sum() ** 2 / (means**2 / (first.freedom, second.freedom)).sum()
+        left = max(0.0, 1 - known.sum() * len(gains) / float(gains.var(ddof=1)))
+        draws = gains.mean() + math.sqrt(left) * (draws - gains.mean())
+        draws += math.sqrt(means.sum()) * rng.standard_t(freedom, replicates)
     low, high = np.quantile(draws, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
     return Difference(
         value=float(gains[:n].mean()),
         low=max(-1.0, float(low)),
         high=min(1.0, float(high)),
         by_picture=float(gains.var(ddof=1)),
-        by_answer=2 * float(answer),
-        by_seed=2 * between,
+        by_answer=answer,
+        by_seed=between,
         pictures=n,
         seeds=min(len(a), len(b)),
     )
+
+
+class _Luck(NamedTuple):
+    """Why one arm's seeds differ."""
+
+    between: float  # variance of a seed's accuracy that single answers do not explain, at least 0
+    answer: float  # variance of a single answer
+    freedom: int
+
+
+def _luck(right: Right) -> _Luck:
+    between, answer = noise(right)
+    return _Luck(max(0.0, between), answer, max(1, len(right) - 1))
 
 
 def needed(found: Difference) -> Needed:

@@ -137,7 +137,8 @@ def advice(found: Difference, share: float) -> str:
 
 def attention(ranked: Sequence[Contender]) -> tuple[list[str], list[Pair]]:
     """Whether the transformer was better than the same network without attention, and with convolutions instead."""
-    by_mixer = {arm.mixer: arm for arm in ranked if arm.mixer is not None}
+    # twins are from scratch, so that is what they are held against; the best of several goes first
+    by_mixer = {arm.mixer: arm for arm in reversed(ranked) if arm.mixer is not None and arm.is_scratch}
     own = by_mixer.pop("attention", None)
     if own is None or not by_mixer:
         return [], []
@@ -176,7 +177,9 @@ def _cheaper(a: Contender, b: Contender) -> tuple[Contender, str] | None:
 
 
 def _one_seed(found: Difference) -> str:
-    return "; one seed each, so luck of the seed is not in this interval" if found.seeds < 2 else ""
+    if found.seeds < 2:
+        return "; one seed each, so luck of the seed is not in this interval"
+    return "; two seeds are too few to know their luck, so trust this interval less" if found.seeds == 2 else ""
 
 
 def _round(number: float) -> int:
