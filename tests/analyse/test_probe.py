@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from vitreous.analyse.probe import NEIGHBOURS, TEMPERATURE, logistic, neighbours
+from vitreous.analyse import probe
+from vitreous.analyse.probe import NEIGHBOURS, PENALTIES, TEMPERATURE, logistic, neighbours
 
 
 def blobs(n: int, classes: int, *, seed: int = 0, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +45,22 @@ def test_the_penalty_is_chosen_on_what_was_held_out() -> None:
     assert noisy.penalty > alike.penalty
     among = logistic(x, y, None, classes=3)  # the pictures themselves, each by the others
     assert among.penalty > alike.penalty
+
+
+def test_without_time_the_strongest_penalty_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    (x, y), solved = blobs(60, 3), []
+
+    def count(*args: Any, **more: Any) -> probe.Linear:
+        solved.append(args[2])
+        return solve(*args, **more)
+
+    solve = probe.solve
+    monkeypatch.setattr(probe, "solve", count)
+    assert logistic(x, y, (x, y), classes=3, seconds=0).penalty == max(PENALTIES) and len(solved) == 1
+    free = logistic(x, y, (x, y), classes=3)
+    assert solved[1:] == list(PENALTIES), "each is solved once"
+    known = logistic(x, y, (x, y), classes=3, penalties=(free.penalty,))
+    assert np.array_equal(known.weight, free.weight) and len(solved) == 7
 
 
 def test_rare_classes_count_as_much_when_balanced() -> None:

@@ -238,6 +238,17 @@ def test_time_is_shared(photos: Path, taught: Path, tmp_path: Path) -> None:
     assert earlier(RunFolder(tmp_path / "torn")) == 60 * vt.load(taught / "teacher").card["cost"]["minutes"]
 
 
+def test_a_teacher_that_would_take_most_of_the_budget_is_refused(
+    photos: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitreous.run.teacher.speed", lambda *_, **__: 10.0)
+    old = shutil.copytree(trained, tmp_path / "old")
+    wishes = {"teacher": trained, "out": old, "overwrite": True, **FAST, "epochs": None, "budget": "8s"}
+    with pytest.raises(vt.UsageError, match=r"takes about .* longer --budget.*teacher\.view=same"):
+        vt.train(photos, set=["teacher.view=whole", *FP32], **wishes)
+    assert weights(old) == weights(trained), "what was there is lost to no refusal"
+
+
 # ---------------------------------------------------------------- published weights
 
 MODEL, TAG = "mobilenetv3_small_050", "lamb_in1k"

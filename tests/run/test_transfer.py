@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from vitreous.analyse.probe import logistic
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.network import Network, build_network
 from vitreous.recipes import Wishes, adjust, choose
-from vitreous.run import frozen, start
+from vitreous.run import frozen, rates, start
 from vitreous.run.outcome import answer
 from vitreous.run.plan import Run
 from vitreous.training.device import open_device
@@ -169,6 +170,67 @@ def test_the_same_classes_keep_a_classifier_that_is_better(digits: Path) -> None
     assert found.baseline.head == "its own"  # twenty pictures teach a regression little
     theirs = load_file(digits / "weights.safetensors")
     assert torch.equal(network.state_dict()["head.fc.weight"], theirs["head.fc.weight"])
+
+
+def slowed(network: torch.nn.Module, pictures_a_second: float) -> None:
+    """Let every forward pass of ``network`` and of its copies take as long as on a slow machine."""
+    network.register_forward_pre_hook(lambda module, args: time.sleep(len(args[0]) / pictures_a_second))
+
+
+def test_a_short_budget_holds_what_comes_before_the_first_step(
+    digits: Path, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock, with a network that sees 200 pictures a second: unbounded it takes 1 s to look, 9 s to try."""
+
+    def build(config: Any) -> Network:
+        network = build_network(config)
+        slowed(network.backbone, 200)
+        return network
+
+    monkeypatch.setattr(start, "build_network", build)
+    run, _ = choose(Wishes(data=str(few), weights=str(digits), batch=32, budget="5s"))
+    run = adjust(run, ["train.precision=fp32", "train.optim.lr=0.3"])
+    prepared = prepare(run.data)
+    with open_device("cpu", "fp32") as device:
+        begin = time.monotonic()
+        found = start.begin(run, prepared, device, log := Log(None))
+        taken = time.monotonic() - begin
+    assert taken < 3.5
+    assert found.baseline is not None and found.baseline.pictures == found.run.tune.pictures
+    assert found.run.tune.penalty == found.baseline.penalty
+    assert "too short to try whether a learning rate of 0.3" in log.notices[0] and found.run.tune.guard == "off"
+    with pytest.raises(vt.UsageError, match=r"of validation takes about .* give a longer --budget"):
+        begun(few, digits, epochs=None, budget="0.2s")
+
+
+def test_less_time_means_fewer_pictures_of_a_trial(digits: Path, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 256 pictures a second a trial takes 5 s, at most 3 s are allowed: it is made with 60 %."""
+    monkeypatch.setattr(start, "speed", lambda *_, **__: 256.0)
+    asked: list[tuple[int, int]] = []
+
+    def attempt(task: Any, optim: Any, train: Any, look: Any, *rest: Any, **more: Any) -> Any:
+        asked.append((train.batch, len(look()[1])))
+        assert more["seconds"] == 6
+        return tried(task, optim, train, look, *rest, **more)
+
+    tried = rates.attempt
+    monkeypatch.setattr(rates, "attempt", attempt)
+    _, _, prepared, found = begun(few, digits, epochs=None, budget="30s")
+    assert asked == [(19, min(154, len(prepared.train)))] and found.run.tune.guard == "off", "what was settled with fewer is not tried again"
+
+
+def test_no_trial_is_begun_that_ends_too_late(digits: Path, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[rates.Found] = []
+
+    def attempt(*args: Any, **more: Any) -> Any:
+        found.append(tried(*args, **more | {"seconds": 0.0}))
+        return found[0]
+
+    tried = rates.attempt
+    monkeypatch.setattr(rates, "attempt", attempt)
+    with pytest.raises(vt.UsageError, match="keep them frozen"):
+        begun(few, digits, "train.optim.lr=0.3", "tune.guard=lower")
+    assert len(found[0].trials) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ Knows features and labels; nothing of networks. Both answers are functions of th
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +74,8 @@ def logistic(
     *,
     classes: int,
     balanced: bool = False,
+    penalties: Sequence[float] = PENALTIES,
+    seconds: float = math.inf,
 ) -> Linear:
     """Multinomial logistic regression on standardised features, by scikit-learn, its L2 penalty chosen.
 
@@ -80,22 +84,37 @@ def logistic(
         held_out: features and labels that choose the penalty, by accuracy and then by loss; without, the pictures
             choose it among themselves, each part of them once by the others.
         balanced: every class counts the same, however many pictures it has.
+        penalties: to choose from, the strongest first.
+        seconds: a weaker one, which takes longer, is not begun if it might end later; the strongest is always.
     """
-    parts = list(_parts(labels)) if held_out is None else []
-
-    def worth(penalty: float) -> tuple[float, float]:
+    begin = last = time.monotonic()
+    parts = list(_parts(labels)) if held_out is None and len(penalties) > 1 else []
+    best: tuple[tuple[float, float], Linear] | None = None
+    for penalty in penalties:
+        now = time.monotonic()
+        if best is not None and now - begin + 2 * (now - last) > seconds:
+            break
+        last = now
+        solved = solve(features, labels, penalty, classes=classes, balanced=balanced)
+        said, true = np.zeros((len(labels), classes)), labels
         if held_out is not None:
-            said, true = _solve(features, labels, penalty, classes, balanced).logits(held_out[0]), held_out[1]
-        else:
-            said, true = np.zeros((len(labels), classes)), labels
-            for part in parts:
-                said[part] = _solve(features[~part], labels[~part], penalty, classes, balanced).logits(features[part])
-        return float((said.argmax(axis=1) == true).mean()), -log_loss(said, true)
+            said, true = solved.logits(held_out[0]), held_out[1]
+        for part in parts:
+            others = solve(features[~part], labels[~part], penalty, classes=classes, balanced=balanced)
+            said[part] = others.logits(features[part])
+        worth = right(said, true), -log_loss(said, true)
+        if best is None or worth > best[0]:
+            best = worth, solved
+    assert best is not None
+    return best[1]
 
-    return _solve(features, labels, max(PENALTIES, key=worth), classes, balanced)
+
+def right(said: Numbers, labels: Numbers) -> float:
+    """Share of rows of ``said`` (n, k) whose largest entry is that of ``labels`` (n,)."""
+    return float((said.argmax(axis=1) == labels).mean())
 
 
-def _solve(features: Numbers, labels: Numbers, penalty: float, classes: int, balanced: bool) -> Linear:
+def solve(features: Numbers, labels: Numbers, penalty: float, *, classes: int, balanced: bool = False) -> Linear:
     """The solution for one penalty, taken through the standardisation, so that it holds for plain features."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

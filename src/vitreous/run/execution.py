@@ -131,6 +131,8 @@ def _work(
         before = earlier(folder) if going_on and new else 0.0  # a checkpoint of the run itself knows all its time
         run, network, baseline = start.begin(run, prepared, device, log, load=new)
         spent = time.monotonic() - begin + before
+        if teacher is not None and new:
+            teacher.require_time(run, prepared, device, start.budget(run) - spent)
         trainer = build(run, prepared, network, folder, device, log=log, spent=spent, teacher=teacher)
         if device.is_first and not going_on:  # only now: what was here before is lost to no mistake in what was asked
             folder.clear()

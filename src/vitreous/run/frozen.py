@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from vitreous.analyse.calibration import log_loss
-from vitreous.analyse.probe import Linear, Numbers, logistic, neighbours
+from vitreous.analyse.probe import PENALTIES, Linear, Numbers, logistic, neighbours, right
 from vitreous.data.prepare import Prepared
 from vitreous.data.remarks import counted
 from vitreous.duration import show
+from vitreous.errors import UsageError
 from vitreous.heads.classify import ClassifyHead
 from vitreous.network import Network
 from vitreous.run.outcome import answer
@@ -29,7 +30,8 @@ MOST = 10_000
 
 FILE = "frozen.json"  # what a run folder keeps of it
 
-_AT_ONCE = 128  # pictures between two looks at the clock
+_AT_ONCE = 64  # pictures between two looks at the clock
+_LOOKING = 0.7  # of the time; the rest is for the regression
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,9 @@ def probe(
     fresh: bool,
     balanced: bool = False,
     pictures: int | None = None,
+    penalty: float | None = None,
     seconds: float = math.inf,
+    pace: float = math.inf,
 ) -> Baseline:
     """Measure the features of ``network``, and give its head the logistic regression on them.
 
@@ -71,20 +75,38 @@ def probe(
         fresh: its classifier knows nothing. One that came with the weights stays if it is as good on validation.
         balanced: every class counts the same in the regression.
         pictures: of training, that are looked at; as many as time allows, up to ``MOST``, if None.
-        seconds: about how long that may take.
+        penalty: of the regression; chosen if None.
+        seconds: about how long all of it may take.
+        pace: pictures a second that ``network`` can look at.
+
+    Raises:
+        UsageError: ``seconds`` do not hold as much as the validation pictures.
     """
     begin, k = time.monotonic(), network.config.classes
+    if len(prepared.val) / pace > _LOOKING * seconds:
+        raise UsageError(
+            f"To look at {counted(len(prepared.val))} of validation takes about {show(len(prepared.val) / pace)} with "
+            f"this network, too much of the budget, and training does so often; give a longer --budget or less --size."
+        )
     val = answer(network, prepared.val)
     held = (val.pooled.numpy(), val.labels.numpy())
-    features, labels = _look(network, prepared, pictures, begin + seconds)
-    solved = logistic(features, labels, held if len(val.labels) else None, classes=k, balanced=balanced)
+    features, labels = _look(network, prepared, pictures, begin + _LOOKING * seconds)
+    solved = logistic(
+        features,
+        labels,
+        held if len(val.labels) else None,
+        classes=k,
+        balanced=balanced,
+        penalties=PENALTIES if penalty is None else (penalty,),
+        seconds=begin + seconds - time.monotonic(),
+    )
     shares: dict[str, float | None] = {"neighbours": None, "logistic": None, "classifier": None}
     own = False
     if len(val.labels):
-        shares["neighbours"] = _right(neighbours(features, labels, held[0], classes=k), held[1])
-        shares["logistic"] = _right(solved.logits(held[0]), held[1])
+        shares["neighbours"] = right(neighbours(features, labels, held[0], classes=k), held[1])
+        shares["logistic"] = right(solved.logits(held[0]), held[1])
         if not fresh:
-            shares["classifier"] = _right(val.logits.numpy(), held[1])
+            shares["classifier"] = right(val.logits.numpy(), held[1])
             own = _worth(val.logits.numpy(), held[1]) >= _worth(solved.logits(held[0]), held[1])
     if not own:
         take(network, solved)
@@ -116,9 +138,5 @@ def _look(network: Network, prepared: Prepared, pictures: int | None, end: float
     return np.concatenate(features), np.concatenate(labels)
 
 
-def _right(said: Numbers, labels: Numbers) -> float:
-    return float((said.argmax(axis=1) == labels).mean())
-
-
 def _worth(said: Numbers, labels: Numbers) -> tuple[float, float]:
-    return _right(said, labels), -log_loss(said, labels)
+    return right(said, labels), -log_loss(said, labels)

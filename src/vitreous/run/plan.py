@@ -35,6 +35,7 @@ class TuneConfig:
     Attributes:
         probe: first measure what their frozen features are worth; the classifier begins with a logistic regression.
         pictures: of training that are looked at for it; None as many as a share of the time allows.
+        penalty: of the logistic regression; None the best of ``analyse.probe.PENALTIES`` that there is time for.
         lora: rank of the terms that are trained beside frozen attention; None trains all weights (``layers.lora``).
         alpha: by which these terms are multiplied, over the rank.
         guard: whether a learning rate that destroys the features is lowered, refused, or not looked for.
@@ -42,12 +43,13 @@ class TuneConfig:
 
     probe: bool = False
     pictures: int | None = None
+    penalty: float | None = None
     lora: int | None = None
     alpha: float = 16.0
     guard: Literal["lower", "refuse", "off"] = "off"
 
     def __post_init__(self) -> None:
-        for name in ("pictures", "lora", "alpha"):
+        for name in ("pictures", "penalty", "lora", "alpha"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise UsageError(f"tune.{name} must be more than 0, not {value}.")

@@ -3,19 +3,20 @@
 A rate that is far too high for weights that know something (AdamW at 1e-3 on a ViT-B, for one) makes of them, within a
 handful of steps, weights that know nothing; the loss that falls afterwards hides it. So the features are held against
 themselves: how many of a few training pictures do their nearest neighbours name rightly, before and after? All of it
-is a function of settings, data and seed, and it is undone bit for bit.
+is a function of settings, data, seed and how many pictures there is time for, and it is undone bit for bit.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vitreous.analyse.probe import Numbers, neighbours
+from vitreous.analyse.probe import Numbers, neighbours, right
 from vitreous.data.loader import Loader
 from vitreous.tasks.task import Task
 from vitreous.training.device import Device
@@ -51,8 +52,15 @@ class Found:
     trials: tuple[Trial, ...]
 
 
-def attempt(task: Task, optim: OptimConfig, train: Loader, look: Look, device: Device, *, seed: int) -> Found:
-    """Try ``optim`` at shares of its rate until one is sound; then the state of ``task`` is as it was."""
+def attempt(
+    task: Task, optim: OptimConfig, train: Loader, look: Look, device: Device, *, seed: int, seconds: float = math.inf
+) -> Found:
+    """Try ``optim`` at shares of its rate until one is sound; then the state of ``task`` is as it was.
+
+    Args:
+        seconds: no further trial is begun that would end later.
+    """
+    begin = time.monotonic()
     before, pictures = _right(*look())
     chance = 1 / task.network.config.classes
     noise = 2 * math.sqrt(before * (1 - before) / pictures)
@@ -63,7 +71,8 @@ def attempt(task: Task, optim: OptimConfig, train: Loader, look: Look, device: D
         after, _ = _after(task, tried, train, look, device, seed=seed)
         sound = device.agree(float(after >= bound)) > 0  # all processes go the same way
         trials.append(Trial(tried, after, sound))
-        if sound:
+        spent = time.monotonic() - begin
+        if sound or device.agree(float(spent + spent / len(trials) > seconds)):
             break
     return Found(before, tuple(trials))
 
@@ -90,7 +99,7 @@ def _right(features: Numbers, labels: Numbers) -> tuple[float, int]:
     if not np.isfinite(features).all():
         return 0.0, len(labels)
     votes = neighbours(features, labels, classes=int(labels.max()) + 1)
-    return float((votes.argmax(axis=1) == labels).mean()), len(labels)
+    return right(votes, labels), len(labels)
 
 
 def _digit(rate: float) -> float:

@@ -24,7 +24,7 @@ from vitreous.layers.mimetic import mimetic
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.run import frozen, rates
 from vitreous.run.frozen import Baseline
-from vitreous.run.outcome import answer
+from vitreous.run.outcome import answer, speed
 from vitreous.run.plan import Run
 from vitreous.store.checkpoint import RunFolder
 from vitreous.tasks.classify import ClassifyTask
@@ -33,6 +33,8 @@ from vitreous.training.log import Log
 from vitreous.weights import foreign, pretrained
 
 SHARE = 0.25  # of a time budget that looking at frozen features may take
+GUARD = 0.2  # of it, that trying rates may take; the first trial half of that
+_LEAST = 0.25  # of the pictures of a trial, below which it would say nothing
 
 
 class Start(NamedTuple):
@@ -59,60 +61,80 @@ def begin(run: Run, prepared: Prepared, device: Device, log: Log, *, load: bool 
     if run.init == "mimetic" and not mimetic(network.backbone):
         raise UsageError(f"init = mimetic is for ViT and CCT; {run.network.model} has no such attention, leave it out.")
     network.to(device.place)
-    baseline = None
+    baseline, pace = None, math.inf
     if run.weights is not None and load:
-        baseline = _load(run, network, prepared, log) if device.is_first else None  # the others are given its weights
+        if budget(run) < math.inf:
+            pace = device.agree(speed(network, batch=8, repeats=3))
+        baseline = _load(run, network, prepared, log, pace) if device.is_first else None  # others get its weights
         looked = int(device.agree(baseline.pictures if baseline else 0))
-        run = replace(run, tune=replace(run.tune, pictures=looked or None))
+        penalty = device.agree(baseline.penalty if baseline else 0.0)
+        run = replace(run, tune=replace(run.tune, pictures=looked or None, penalty=penalty or None))
     if run.tune.lora is not None:
         network.backbone.freeze()
         if not adapt(network.backbone, run.tune.lora, run.tune.alpha):
             raise UsageError(f"{run.network.model} has no attention with linear layers for LoRA; leave out tune.lora.")
     device.share([*network.parameters(), *network.buffers()])
     if run.weights is not None and load and run.tune.guard != "off" and run.train.steps != 0:
-        run = _guarded(run, network, prepared, device, log)
+        run = _guarded(run, network, prepared, device, log, pace=pace)
     return Start(run, network, baseline)
 
 
-def _load(run: Run, network: Network, prepared: Prepared, log: Log) -> Baseline | None:
+def budget(run: Run) -> float:
+    """Seconds that the run may take; any number where its length is known in steps."""
+    train = run.train
+    return math.inf if train.budget_seconds is None or train.plan is not None else train.budget_seconds
+
+
+def _load(run: Run, network: Network, prepared: Prepared, log: Log, pace: float) -> Baseline | None:
     """Load the weights, and ask what they know."""
     assert run.weights is not None
     before = [tensor.clone() for tensor in network.head.parameters()]
     log.say(f"weights: {pretrained.told(load_weights(network, run.weights, prepared.classes))}")
     if not run.tune.probe:
         return None
-    budget = run.train.budget_seconds if run.train.plan is None else None
     baseline = frozen.probe(
         network,
         prepared,
         fresh=all(torch.equal(old, new) for old, new in zip(before, network.head.parameters(), strict=True)),
         balanced=run.task.balanced or run.task.class_weights,
         pictures=run.tune.pictures,
-        seconds=math.inf if budget is None else SHARE * budget,
+        penalty=run.tune.penalty,
+        seconds=SHARE * budget(run),
+        pace=pace,
     )
     log.say(baseline.told())
     return baseline
 
 
-def _guarded(run: Run, network: Network, prepared: Prepared, device: Device, log: Log) -> Run:
+def _guarded(run: Run, network: Network, prepared: Prepared, device: Device, log: Log, *, pace: float) -> Run:
     """``run`` with a learning rate that leaves the features alive. From then on that rate is meant.
+
+    A trial looks at fewer pictures where the budget is short; one that was settled so is not tried again with all.
 
     Raises:
         UsageError: the rate was asked for and is not such a one, or none is.
     """
+    seconds = GUARD * budget(run)
+    work = 2 * rates.LOOKED + 3 * rates.STEPS * rates.BATCH  # in pictures looked at; a step is three looks
+    share = min(1.0, 0.5 * seconds * pace / work) if pace < math.inf else 1.0
+    if share < _LEAST:
+        asked_for = f"a learning rate of {run.train.optim.rate:g}"
+        log.notice(f"The budget is too short to try whether {asked_for} destroys what these weights know.")
+        return replace(run, tune=replace(run.tune, guard="off"))
     task = ClassifyTask(network, run.task, run.data.preprocess, prepared.class_counts["train"])
     place: dict[str, Any] = {"seed": run.seed, "rank": device.rank, "world": device.world, "workers": run.workers}
-    batch = min(run.train.batch, rates.BATCH)
+    batch = min(run.train.batch, round(share * rates.BATCH))
     train = Loader(prepared.train, task.views(True), batch=batch, train=True, balanced=run.task.balanced, **place)
-    few = prepared.subset(prepared.indices("train")[: rates.LOOKED])
+    few = prepared.subset(prepared.indices("train")[: round(share * rates.LOOKED)])
 
     def look() -> tuple[Numbers, Numbers]:
         found = answer(network, few)
         return found.pooled.numpy(), found.labels.numpy()
 
-    found = rates.attempt(task, run.train.optim, train, look, device, seed=run.seed)
+    found = rates.attempt(task, run.train.optim, train, look, device, seed=run.seed, seconds=seconds)
     asked, best = found.trials[0], found.trials[-1]
-    settled = replace(run, tune=replace(run.tune, guard="refuse"), train=replace(run.train, optim=best.optim))
+    tune = replace(run.tune, guard="refuse" if share == 1 else "off")
+    settled = replace(run, tune=tune, train=replace(run.train, optim=best.optim))
     if asked.sound:
         return settled
     told = (

@@ -28,9 +28,10 @@ from vitreous.data.loader import Loader
 from vitreous.data.prepare import Prepared
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import Evaluate
+from vitreous.duration import show
 from vitreous.errors import UsageError
 from vitreous.network import Network
-from vitreous.run.outcome import answer
+from vitreous.run.outcome import answer, speed
 from vitreous.store.checkpoint import RunFolder
 from vitreous.store.sealed import read_sealed, seal
 from vitreous.store.tensors import read_tensors, write_tensors
@@ -156,6 +157,23 @@ class Teacher:
         return logits, features.float()
 
     # ------------------------------------------------------------ before the first batch
+
+    def require_time(self, run: Run, prepared: Prepared, device: Device, seconds: float) -> None:
+        """Refuse to look at all training pictures where that takes most of the ``seconds`` that are left.
+
+        Raises:
+            UsageError: names what would do.
+        """
+        if self.network is None or self.config.view != "whole" or seconds == float("inf"):
+            return
+        left = seconds * (1 - self.config.share) if self.config.is_model else seconds
+        views = len(prepared.train) * (2 if run.task.augment.flip > 0 else 1)
+        needed = device.agree(views / speed(self.network.to(device.place), batch=8, repeats=3))
+        if needed > left / 2:
+            raise UsageError(
+                f"To ask the teacher once about each training picture takes about {show(needed)} of the {show(left)} "
+                "that are left of the budget; give a longer --budget, a smaller teacher, or teacher.view=same."
+            )
 
     def study(self, run: Run, prepared: Prepared, folder: RunFolder, device: Device, spent: float = 0.0) -> None:
         """Look at the training pictures once, or recall what was kept of that; the first process writes.
