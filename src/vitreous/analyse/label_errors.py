@@ -1,10 +1,13 @@
-"""Which labels are probably wrong: those that a classifier which never saw them clearly contradicts.
+"""Which labels are probably wrong: those that a classifier fitted without them clearly contradicts.
 
 Confident learning (Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
 JAIR 70, section 3.1). Every picture gets probabilities from a logistic regression on its features that was fitted
 without it. A class is confidently there where its probability reaches the mean that pictures labelled so get
 themselves; a label is suspect where the most probable of the classes that are confidently there is another one. The
 thresholds make up for classes that are hard, or that the classifier favours.
+
+The features are taken as they are. Where a network has learned from the very labels, it may have learned wrong ones by
+heart: such errors stay hidden, and ``agreement`` is too good.
 
 Knows features, labels and groups of copies; nothing of pictures, files or networks.
 """

@@ -56,7 +56,8 @@ def examine(network: Network, prepared: Prepared, found: Outcome) -> Trust:
         features[judged], prepared.source.labels[numbers[judged]], prepared.groups[numbers[judged]]
     )
     errors_of = numbers[judged][errors.index]
-    files = {LABELS: to_csv(dict(_reasons(prepared, errors, errors_of)))} if len(errors.index) else {}
+    doubtful = dict(_reasons(prepared, errors, errors_of))
+    files = {LABELS: to_csv(doubtful)} if doubtful else {}
     if "val" in found.answers:
         held_out = found.answers["val"].levels.numpy()
         files[REFERENCE] = _reference(remember(trained.levels.numpy(), held_out, len(prepared.classes)))
@@ -146,7 +147,10 @@ def _labels(prepared: Prepared, errors: LabelErrors, numbers: NDArray[np.int64])
 
 
 def _reasons(prepared: Prepared, errors: LabelErrors, numbers: NDArray[np.int64]) -> Iterator[tuple[str, str]]:
+    """Names and reasons, without test: to leave out pictures that the model contradicts would only flatter it."""
     source = prepared.source
     for i, suggested, best in zip(numbers, errors.suggested, errors.suggested_share, strict=True):
+        if SIDES[int(prepared.split[i])] == "test":
+            continue
         given = source.classes[source.labels[i]]
         yield source.name(int(i)), f"labelled {given}, looks like {source.classes[suggested]} ({best:.0%} sure)"
