@@ -172,6 +172,15 @@ def test_the_same_classes_keep_a_classifier_that_is_better(digits: Path) -> None
     assert torch.equal(network.state_dict()["head.fc.weight"], theirs["head.fc.weight"])
 
 
+def test_weights_that_know_the_test_pictures_are_told_of(digits: Path) -> None:
+    run, _ = choose(Wishes(data="digits", weights=str(digits), batch=32, epochs=1, tune="plain"))
+    for salt, leaks in ((run.data.split_salt, False), ("other", True)):
+        changed = adjust(run, ["train.precision=fp32", "tune.guard=off", f"data.split_salt={salt}"])
+        with open_device("cpu", "fp32") as device:
+            start.begin(changed, prepare(changed.data), device, log := Log(None))
+        assert [f"The weights of {digits} were trained on" in notice for notice in log.notices] == [True] * leaks
+
+
 def slowed(network: torch.nn.Module, pictures_a_second: float) -> None:
     """Let every forward pass of ``network`` and of its copies take as long as on a slow machine."""
     network.register_forward_pre_hook(lambda module, args: time.sleep(len(args[0]) / pictures_a_second))
@@ -216,7 +225,9 @@ def test_less_time_means_fewer_pictures_of_a_trial(digits: Path, few: Path, monk
     tried = rates.attempt
     monkeypatch.setattr(rates, "attempt", attempt)
     _, _, prepared, found = begun(few, digits, epochs=None, budget="30s")
-    assert asked == [(19, min(154, len(prepared.train)))] and found.run.tune.guard == "off", "what was settled with fewer is not tried again"
+    assert asked == [(19, min(154, len(prepared.train)))] and found.run.tune.guard == "off", (
+        "what was settled with fewer is not tried again"
+    )
 
 
 def test_no_trial_is_begun_that_ends_too_late(digits: Path, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:

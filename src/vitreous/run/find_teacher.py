@@ -9,19 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vitreous import config as configs
 from vitreous import models
 from vitreous.data.prepare import Prepared
 from vitreous.data.preprocess import Preprocess
 from vitreous.errors import UsageError
 from vitreous.network import NetworkConfig, build_network
-from vitreous.run.outcome import fingerprints
+from vitreous.run.outcome import shown_before
 from vitreous.run.teacher import FACTS, Teacher, TeacherConfig, is_kept
-from vitreous.store.checkpoint import OUTPUTS, WEIGHTS, RunFolder
+from vitreous.store.checkpoint import WEIGHTS, RunFolder
 from vitreous.store.sealed import read_sealed
-from vitreous.store.tensors import read_tensors
 from vitreous.training.optim import OptimConfig
 from vitreous.weights import pretrained
 
@@ -152,21 +149,9 @@ def _finished(run: Run, config: TeacherConfig, prepared: Prepared, folder: RunFo
     other.load_weights(network)
     theirs = list(card["data"]["classes"])
     columns = [theirs.index(name) for name in prepared.classes] if set(theirs) == set(prepared.classes) else None
-    notices = [*_shown_before(other, card, prepared)]
+    notices = [*shown_before(other, prepared, "The teacher was")]
     if columns is None:
         notices.append(f"The teacher {config.place} knows other classes: its features teach, its answers do not.")
     facts = {"name": f"{network.config.model} of {config.place}", "licence": None, "notices": notices}
     preprocess = configs.from_dict(Preprocess, card["preprocess"])
     return Teacher(config, network, preprocess, columns, facts)
-
-
-def _shown_before(other: RunFolder, card: dict[str, Any], prepared: Prepared) -> list[str]:
-    """Whether the teacher knows pictures that its pupil is to be measured on."""
-    seen = read_tensors(other.path / OUTPUTS, card["files"][OUTPUTS]["sha256"])
-    if "train_seen" not in seen:
-        return []
-    test = fingerprints(prepared.survey.digests[int(i)] for i in prepared.indices("test"))
-    known = int(np.isin(test, seen["train_seen"].numpy()).sum())
-    if not known:
-        return []
-    return [f"The teacher was trained on {known:,} of the {test.size:,} test pictures: the accuracy on them flatters."]

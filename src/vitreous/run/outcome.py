@@ -32,6 +32,8 @@ from vitreous.data.preprocess import fit
 from vitreous.models.describe import describe
 from vitreous.network import Network
 from vitreous.predictor import levels
+from vitreous.store.checkpoint import OUTPUTS, RunFolder
+from vitreous.store.tensors import read_tensors
 
 SIDES: tuple[Side, ...] = ("val", "test")
 KNOWN: tuple[Side, ...] = ("train", "val")  # what the weights were learned from and chosen on
@@ -122,6 +124,18 @@ def outputs(outcome: Outcome, prepared: Prepared) -> dict[str, bytes]:
 def fingerprints(digests: Iterable[str]) -> NDArray[np.int64]:
     """(n,) the first eight bytes of each SHA-256: enough to tell millions of pictures apart."""
     return np.array([int.from_bytes(bytes.fromhex(d[:16]), "big", signed=True) for d in digests], dtype=np.int64)
+
+
+def shown_before(other: RunFolder, prepared: Prepared, who: str) -> list[str]:
+    """A sentence on ``who``, if weights of the run ``other`` know test pictures; those measure no longer."""
+    seen = read_tensors(other.path / OUTPUTS, other.load_card()["files"][OUTPUTS]["sha256"])
+    if "train_seen" not in seen:
+        return []
+    test = fingerprints(prepared.survey.digests[int(i)] for i in prepared.indices("test"))
+    known = int(np.isin(test, seen["train_seen"].numpy()).sum())
+    if not known:
+        return []
+    return [f"{who} trained on {known:,} of the {test.size:,} test pictures: the accuracy on them flatters."]
 
 
 def card(

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 FOLDER, FACTS, ANSWERS = "teacher", "teacher.json", "teacher.safetensors"
 SAMPLE = 1024  # pictures that the mean and deviation of features are taken over
-MOST = 384  # pixels that published weights are asked at; those of larger pictures are asked at 224
 
 
 @dataclass(frozen=True, kw_only=True)
