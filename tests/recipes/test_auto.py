@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -175,14 +174,3 @@ def test_more_time_means_more_passes() -> None:
     once, twice = (expected_epochs("hybrid_tiny_32", 32, 1000, seconds) for seconds in (60, 120))
     assert twice == pytest.approx(2 * once)
     assert expected_epochs("hybrid_tiny_32", 64, 1000, 60) == pytest.approx(once / 4, rel=0.2)  # four times the pixels
-
-
-def test_the_recipe_is_the_same_with_any_number_of_threads() -> None:
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            found.append(expected_epochs("resnet20_cifar", 32, 1000, 60.0))
-    finally:
-        torch.set_num_threads(before)
-    assert found[0] == found[1]

@@ -7,8 +7,6 @@ by heart.
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from vitreous.data.transforms import AugmentConfig, PolicyName
@@ -27,16 +25,16 @@ def transformer(size: int) -> str:
 
 def expected_epochs(model: str, size: int, pictures: int, seconds: float) -> float:
     """About how often each picture will be seen in so much time on this machine's cores."""
-    # not threads: the same command chooses the same in any shell
-    cores = _GPU if torch.cuda.is_available() else os.cpu_count() or 1
+    cores = _GPU if torch.cuda.is_available() else torch.get_num_threads()
     images = seconds * cores * _SPEED / describe(model, size, 10).macs
     return images / max(pictures, 1)
 
 
 def augment(size: int, epochs: float, flip: float, reasons: list[str]) -> AugmentConfig:
     """Random views for pictures that are seen about ``epochs`` times."""
-    # turned signs are others, like mirrored ones
-    policy: PolicyName = "trivial" if epochs >= OFTEN and flip else "none"
+    policy: PolicyName = (
+        "trivial" if epochs >= OFTEN and flip else "none"
+    )  # turned signs are others, like mirrored ones
     if policy != "none":
         reasons.append(f"TrivialAugment: each picture will be seen about {epochs:.0f} times (docs/recipes.md)")
     if size <= 32:
