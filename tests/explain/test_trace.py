@@ -120,6 +120,17 @@ def test_pictures_need_not_be_square(name: str, size: tuple[int, int], shapes: l
     assert trace(name, size=size[::-1], timed=False).macs == found.macs
 
 
+def test_more_than_a_few_minutes_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitreous.explain.trace.MOST_TIMED", 10**6)
+    monkeypatch.setattr("vitreous.explain.trace._times", lambda *_: pytest.fail("too much"))
+    assert trace("vit_pico_patch4_32", size="16x40").seconds is None
+    monkeypatch.undo()
+    passes: list[None] = []
+    monkeypatch.setattr("vitreous.explain.trace.PATIENCE", 0)
+    monkeypatch.setattr("vitreous.network.Network.normalise", lambda _, image: passes.append(None) or image)
+    assert trace("vit_pico_patch4_32").seconds and len(passes) == 3  # for the shapes, to warm up, and for the time
+
+
 def test_a_square_is_a_rectangle() -> None:
     assert trace("vit_pico_patch4_32", size=(64, 64), timed=False) == trace("vit_pico_patch4_32", size=64, timed=False)
     timed = trace("vit_pico_patch4_32", size=(16, 40))
@@ -179,7 +190,7 @@ def test_every_parameter_lies_in_one_part_or_in_none() -> None:
         ({"size": (32, 0)}, "at least 1 pixel"),
         ({"size": (32,)}, "rows, columns"),
         ({"size": (32, 32, 3)}, "rows, columns"),
-        ({"size": "32x32"}, "rows, columns"),
+        ({"size": "32 x 32"}, "such as 160x224, not 32 x 32"),
         ({"size": 22.5}, "rows, columns"),
         ({"stage": "blocks.12"}, r"no stage blocks\.12; did you mean blocks\.0-5"),
         ({"stage": "0"}, "no stage 0; did you mean"),

@@ -85,3 +85,9 @@ def test_a_narrow_terminal_cuts_no_number_off(
         assert run("trace", "vit_pico_patch4_32", *more) == 0
         said = capsys.readouterr().out
         assert "(1,64,128)" in said and last in said and "…" not in said
+
+
+def test_without_a_model_the_argument_is_named_as_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("trace") == 2
+    said = capsys.readouterr().err
+    assert "MODEL requires an argument" in said and "--model" not in said

@@ -82,6 +82,7 @@ def predict(
 
 def trace(
     model: str,
+    /,
     *,
     size: str | None = None,
     batch: int = 1,
@@ -115,7 +116,7 @@ def trace(
     operations = operations or stage is not None
     found = verbs.trace(
         model,
-        size=traced.sides(size),
+        size=size,
         batch=batch,
         stage=stage,
         image=image,

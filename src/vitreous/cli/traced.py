@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vitreous.errors import UsageError
-
 if TYPE_CHECKING:
-    from vitreous.explain.trace import Shape, Sides, Stage, Trace
+    from vitreous.explain.trace import Shape, Stage, Trace
 
 _BAR = 8  # cells of the bar that shows a share of time
 _ENDLESS = 10_000  # columns
-
-
-def sides(text: str | None) -> int | Sides | None:
-    """What --size says: 224, or 160x224 as rows and columns."""
-    if text is None:
-        return None
-    if not re.fullmatch(r"\d{1,9}(x\d{1,9})?", text, re.ASCII):
-        raise UsageError(f"--size is a side in pixels such as 224, or rows x columns such as 160x224, not {text}.")
-    rows, _, columns = text.partition("x")
-    return (int(rows), int(columns)) if columns else int(rows)
 
 
 def traced(found: Trace, *, form: str) -> int:

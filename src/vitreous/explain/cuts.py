@@ -38,7 +38,7 @@ def draw(
     model: str,
     place: str | Path,
     *,
-    size: int | Sides | None = None,
+    size: int | Sides | str | None = None,
     image: str | Path | None = None,
     pixels: Tensor | None = None,
 ) -> Path:

@@ -32,6 +32,8 @@ Shape = tuple[int, ...]
 Sides = tuple[int, int]  # rows, columns of pixels
 
 REPEATS = 5  # real passes, of which the median one counts
+PATIENCE = 10.0  # seconds after which no further pass begins
+MOST_TIMED = 2 * 10**12  # MACs of a batch; more would take minutes for a single pass
 MOST = 4096 * 4096  # pixels of a batch; a pass over more would need memory that few machines have
 OUTSIDE = "normalisation"  # what the network does outside of its parts
 
@@ -77,7 +79,7 @@ class Trace(NamedTuple):
 def trace(
     model: str,
     *,
-    size: int | Sides | None = None,
+    size: int | Sides | str | None = None,
     batch: int = 1,
     classes: int = 1000,
     stage: str | None = None,
@@ -88,7 +90,7 @@ def trace(
     Args:
         size: of the pictures in pixels, one side or (rows, columns); the model's own by default.
         stage: keep this one alone: a stage's name or the path of any module, with or without ``backbone.``.
-        timed: also run it for real, for the share of time of each stage.
+        timed: also run it for real, for the share of time of each stage, unless it is too much to compute.
 
     Raises:
         UsageError: an unknown model or stage, or a size or batch it cannot take.
@@ -111,19 +113,24 @@ def trace(
     if stage is not None:
         _refuse_stage(model, stage, _stages(network, recorder, {}), steps)
         steps = [step for step in steps if within(step.module, stage)]
-    shares, seconds = _times(config, shape) if timed else ({}, None)
+    shares, seconds = _times(config, shape) if timed and recorder.macs <= MOST_TIMED else ({}, None)
     stages = [s for s in _stages(network, recorder, shares) if stage is None or within(s.name, stage)]
     params = sum(p.numel() for p in network.parameters())
     return Trace(model, seen, batch, _merged(stages), tuple(steps), params, recorder.macs, seconds)
 
 
-def sides(model: str, size: int | Sides | None, batch: int = 1) -> Sides:
+def sides(model: str, size: int | Sides | str | None, batch: int = 1) -> Sides:
     """Rows and columns of the pictures that ``size`` means for ``model``.
 
     Raises:
         UsageError: an unknown model, no size, or too many pixels in a batch.
     """
     own = models.find(model).size
+    if isinstance(size, str):
+        if not re.fullmatch(r"\d{1,9}(x\d{1,9})?", size, re.ASCII):
+            raise UsageError(f"A size is a side in pixels such as 224, or rows x columns such as 160x224, not {size}.")
+        rows, _, columns = size.partition("x")
+        size = (int(rows), int(columns or rows))
     wanted = size if isinstance(size, tuple) else (own if size is None else size,) * 2
     if len(wanted) != 2 or not all(isinstance(s, Integral) and not isinstance(s, bool) for s in wanted):
         raise UsageError(f"A size is a number of pixels or a pair (rows, columns), not {size!r}.")
@@ -288,18 +295,19 @@ def _merged(stages: Sequence[Stage]) -> tuple[Stage, ...]:
 
 
 def _times(config: NetworkConfig, shape: Shape) -> tuple[dict[str, float], float]:
-    """(share of each part, seconds) of a pass with random weights: the one of ``REPEATS`` that took the median time."""
+    """(share of each part, seconds) of a pass with random weights: of up to ``REPEATS`` the one of median time."""
     network = build_network(config).eval()
     image = torch.rand(shape)
-    passes = []
+    passes: list[tuple[float, dict[str, float]]] = []
     with torch.inference_mode():
+        started = time.perf_counter()
         network(image)
-        for _ in range(REPEATS):
+        while not passes or (len(passes) < REPEATS and time.perf_counter() - started < PATIENCE):
             with _clocks(network) as took:
                 begin = time.perf_counter()
                 network(image)
                 passes.append((time.perf_counter() - begin, took))
-    seconds, took = sorted(passes, key=lambda one: one[0])[REPEATS // 2]
+    seconds, took = sorted(passes, key=lambda one: one[0])[len(passes) // 2]
     return {name: spent / seconds for name, spent in took.items()}, seconds
 
 
