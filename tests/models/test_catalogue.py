@@ -128,6 +128,7 @@ def test_description_follows_size_and_classes() -> None:
 def test_names_are_globs_and_sorted() -> None:
     assert names("resnet5*") == ["resnet50", "resnet56_cifar"]
     assert names() == sorted(CATALOGUE) and names("nothing*") == []
+    assert names("RESNET5*") == names("resnet5*")
 
 
 def test_no_name_is_written_twice() -> None:
@@ -192,6 +193,10 @@ def test_a_rate_is_checked_in_every_family(name: str, rate: object) -> None:
 def test_a_pattern_is_a_text() -> None:
     with pytest.raises(UsageError, match="pattern must be a text, not 3"):
         names(3)
+    with pytest.raises(UsageError, match="A model needs a name"):
+        find("")
+    with pytest.raises(UsageError, match="did you mean swin_tiny_patch4"):
+        find("SWIN_TINY")
 
 
 def test_options_reach_the_network() -> None:

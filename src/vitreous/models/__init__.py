@@ -24,9 +24,9 @@ __all__ = ["CATALOGUE", "FAMILIES", "Row", "configured", "create", "find", "name
 
 
 def names(pattern: str = "*") -> list[str]:
-    """The catalogue's names that match a shell pattern (``vit_*``), sorted."""
+    """The catalogue's names that match a shell pattern (``vit_*``) in letters of either case, sorted."""
     must_be(str, pattern=pattern)
-    return sorted(fnmatch.filter(CATALOGUE, pattern))
+    return sorted(fnmatch.filter(CATALOGUE, pattern.lower()))
 
 
 def find(name: str) -> Row:
@@ -38,6 +38,8 @@ def find(name: str) -> Row:
     must_be(str, model=name)
     if name in CATALOGUE:
         return CATALOGUE[name]
+    if not name.strip():
+        raise UsageError("A model needs a name; `vitreous models` lists what there is.")
     known, _, tag = name.rpartition("/")[2].partition(".")
     if known in CATALOGUE and tag:
         raise UsageError(f"There is no model {name}; say {known}, and give the tag of its weights as pretrained.")
@@ -104,6 +106,7 @@ def _nearest(name: str) -> list[str]:
     """
     name = name.lower().replace("-", "_")
     alike = {known: difflib.SequenceMatcher(None, known, name).ratio() for known in CATALOGUE}
+    alike |= {known: 1.0 for known in CATALOGUE if known.startswith(name)}
     near = sorted((known for known in CATALOGUE if alike[known] >= 0.5), key=alike.__getitem__, reverse=True)
     first = {CATALOGUE[known].family: known for known in reversed(near)}.values()
     near.sort(key=lambda known: (-alike[known], known not in first))
