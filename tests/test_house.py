@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "layers": {"types", "errors"},
     "models": {"layers", "types", "config", "errors"},
     "heads": {"layers", "types", "config", "errors"},
-    "network": {"models", "heads", "layers", "types", "config", "errors"},
+    "network": {"models", "heads", "layers", "store", "types", "config", "errors"},
     "weights": {"models", "network", "store", "types", "config", "errors"},
     "results": set(),
     "tasks": {"data", "layers", "models", "heads", "network", "types", "config", "errors"},

@@ -4,6 +4,7 @@ import copy
 import io
 import math
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -52,9 +53,12 @@ def test_normalisation_is_its_formula() -> None:
         (torch.zeros(3, 32, 32), r"\(b, 3, h, w\)"),
         (torch.zeros(1, 1, 32, 32), r"\(b, 3, h, w\)"),
         (torch.zeros(1, 3, 32, 32, dtype=torch.int64), "uint8 or float"),
+        (torch.zeros(1, 3, 0, 32), "0 x 32 pixels are empty"),
+        (torch.zeros(1, 3, 32, 32).numpy(), "a torch tensor, not ndarray"),
+        ([1], "a torch tensor, not list"),
     ],
 )
-def test_other_pixels_are_refused(image: torch.Tensor, words: str) -> None:
+def test_other_pixels_are_refused(image: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         build()(image)
 
@@ -119,6 +123,9 @@ def test_config_survives_json() -> None:
     [
         ({"model": "vit_pica_patch4_32"}, "did you mean vit_pico_patch4_32"),
         ({"classes": 0}, "at least 1 class"),
+        ({"classes": 10**30}, "take fewer"),
+        ({"classes": 2**31 - 1, "options": {"width": 2**16}}, "not fit into memory; take fewer"),
+        ({"size": 160_000_000}, "not fit into memory; take fewer"),
         ({"classes": 2.5}, r"classes must be a whole number, not 2\.5"),
         ({"classes": "5"}, "classes must be a whole number, not '5'"),
         ({"size": 32.0}, r"size must be a whole number, not 32\.0"),
@@ -194,8 +201,10 @@ def test_an_optimised_network_is_for_inference_alone(model: str) -> None:
         lambda: fast.load_state_dict(network.state_dict()),
         lambda: pickle.dumps(fast),
         lambda: torch.save(other, io.BytesIO()),
+        fast.backbone.freeze,
+        lambda: fast.backbone.freeze(0),
     ):
-        with pytest.raises(UsageError, match=r"An optimised network, .* network"):
+        with pytest.raises(UsageError, match=r"An optimised network.* network"):
             refused()
     assert not fast.training
 

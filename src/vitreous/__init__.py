@@ -22,13 +22,26 @@ if TYPE_CHECKING:
         TrainingDiverged,
         Unreachable,
         UnreadableImage,
+        UnusableWeights,
         UsageError,
         VitreousError,
     )
     from vitreous.estimator import ImageClassifier
     from vitreous.predictor import Predictor
     from vitreous.results import Classes
-    from vitreous.verbs import check, compare, create, evaluate, list_models, load, predict, report, resume, trace, train
+    from vitreous.verbs import (
+        check,
+        compare,
+        create,
+        evaluate,
+        list_models,
+        load,
+        predict,
+        report,
+        resume,
+        trace,
+        train,
+    )
 
 __version__ = "0.1.0"
 
@@ -43,6 +56,7 @@ _HOMES = {
     "TrainingDiverged": "vitreous.errors",
     "Unreachable": "vitreous.errors",
     "UnreadableImage": "vitreous.errors",
+    "UnusableWeights": "vitreous.errors",
     "UsageError": "vitreous.errors",
     "VitreousError": "vitreous.errors",
     "check": "vitreous.verbs",
@@ -69,6 +83,7 @@ __all__ = [
     "TrainingDiverged",
     "Unreachable",
     "UnreadableImage",
+    "UnusableWeights",
     "UsageError",
     "VitreousError",
     "__version__",

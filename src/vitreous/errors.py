@@ -9,12 +9,17 @@
       BadData               7   the pictures cannot be used
         UnreadableImage     7   one picture cannot be decoded
       Unreachable           8   no network, or the server at its other end failed
+      UnusableWeights           weights that do not go into a network; one of these two
+        Unfit               2   they are sound, and of something else: a UsageError too
+        DamagedWeights      6   they are cut short, broken or not to be trusted: a DamagedFile too
 
 Each message is one sentence that ends with the remedy; the number is the command line's exit code.
 Errors that are not in this tree are our own mistakes and keep their traceback.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class VitreousError(Exception):
@@ -67,3 +72,24 @@ class Unreachable(VitreousError):
     """Something had to be fetched and could not be: no network, or the server at its other end failed."""
 
     exit_code = 8
+
+
+class UnusableWeights(VitreousError):
+    """Weights that a network cannot take; nothing of them was executed or loaded.
+
+    Attributes:
+        keys: of every tensor that is missing (our name), too many, broken or of another kind (the file's); the message
+            names a few.
+    """
+
+    def __init__(self, message: str, keys: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)
+
+
+class Unfit(UnusableWeights, UsageError):
+    """Sound weights of something else than this network."""
+
+
+class DamagedWeights(UnusableWeights, DamagedFile):
+    """Weights that are cut short or broken, or a file that holds more than tensors and is not trusted."""

@@ -6,23 +6,30 @@ Knows nothing of data sets, losses or training. Pixels go in; normalisation happ
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from vitreous import models
-from vitreous.config import must_be
+from vitreous.config import canonical, must_be
 from vitreous.errors import UsageError
 from vitreous.heads.classify import ClassifyHead
 from vitreous.layers.pack import pack
 from vitreous.models.backbone import Backbone
+from vitreous.store.tensors import require_finite, write_tensors
 from vitreous.types import Features
 
 _OPTIMISED = "An optimised network, whose norms are folded away,"
+
+NOTE = "vitreous"  # among what a safetensors file says beside its tensors: the config of the network they are of
+
+MOST = 2**31 - 1  # classes, and pixels of a side; torch counts no further everywhere
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -46,6 +53,8 @@ class NetworkConfig:
         must_be(Integral, classes=self.classes, size=self.size)
         must_be(Real, drop_path=self.drop_path, dropout=self.dropout)
         must_be(Mapping, options=self.options)
+        if max(self.classes, self.size) > MOST:
+            raise UsageError(f"No network has {max(self.classes, self.size)} classes or pixels a side; take fewer.")
         if self.classes < 1:
             raise UsageError(f"A network needs at least 1 class, not {self.classes}.")
         if self.size < 1:
@@ -57,6 +66,10 @@ class NetworkConfig:
             raise UsageError(f"mean {self.mean} and std {self.std} must have one number a channel each.")
         if min(self.std) <= 0:
             raise UsageError(f"std must be positive, not {self.std}.")
+
+    def note(self) -> dict[str, str]:
+        """What a file of our own says beside its tensors: the network that they are of, which shapes do not show."""
+        return {NOTE: canonical(self)}
 
 
 class Network(nn.Module):
@@ -93,9 +106,13 @@ class Network(nn.Module):
             UsageError: other shapes or types of number.
         """
         channels = len(self.config.mean)
+        if not isinstance(image, Tensor):
+            raise UsageError(f"A batch of pictures is a torch tensor, not {type(image).__name__}; make it one.")
         if image.ndim != 4 or image.shape[1] != channels:
             shape = tuple(image.shape)
             raise UsageError(f"A batch of pictures is (b, {channels}, h, w) here, not {shape}; add or move an axis.")
+        if image.shape[2] == 0 or image.shape[3] == 0:
+            raise UsageError(f"Pictures of {image.shape[2]} x {image.shape[3]} pixels are empty; leave them out.")
         if image.dtype == torch.uint8:
             scale = 1 / 255
         elif image.is_floating_point():
@@ -114,6 +131,25 @@ class Network(nn.Module):
         """
         return Optimised(self)
 
+    def save(self, file: str | Path) -> None:
+        """Write weights, preprocessing and config as one safetensors file, whole or not at all.
+
+        ``vitreous.create(model, weights=file)`` gives this network again.
+
+        Raises:
+            UsageError: another suffix than .safetensors, or no folder for it.
+            DamagedFile: a weight is not a finite number; nothing is written.
+            NoSpace: the disk is full.
+        """
+        place = Path(file)
+        if place.suffix != ".safetensors":
+            raise UsageError(f"Weights are saved as safetensors, so {place} must be called {place.stem}.safetensors.")
+        if not place.parent.is_dir() or place.is_dir():
+            raise UsageError(f"{place} is no place for a file; name one in a folder that exists.")
+        tensors = self.state_dict()
+        require_finite(tensors, "This network")
+        write_tensors(place, tensors, self.config.note())
+
     def groups(self) -> list[list[str]]:
         """Names of all parameters, one list a depth from the stem to the head: what layer decay goes by."""
         head = [f"head.{name}" for name, _ in self.head.named_parameters()]
@@ -130,6 +166,7 @@ class Optimised(Network):
         self.requires_grad_(False).eval()
         self.to(memory_format=backbone.layout)  # type: ignore[call-overload]  # torch's stubs lack this form
         pack(self)
+        self.backbone.packed = True
 
     def optimise(self) -> Network:
         """This network: it is already."""
@@ -187,8 +224,18 @@ def build_network(config: NetworkConfig) -> Network:
     """The network that ``config`` describes, with fresh weights.
 
     Raises:
-        UsageError: an unknown model or option, or values that contradict each other.
+        UsageError: an unknown model or option, values that contradict each other, or more than fits into memory.
     """
+    try:
+        return _built(config)
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not re.search("allocate|out of memory|overflow", str(error)):
+            raise
+        asked = f"{config.model} for {config.classes} classes and pictures of {config.size} pixels"
+        raise UsageError(f"{asked} does not fit into memory; take fewer classes or a smaller size.") from None
+
+
+def _built(config: NetworkConfig) -> Network:
     backbone = models.create(
         config.model,
         size=config.size,

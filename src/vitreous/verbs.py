@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Never
 
-from vitreous.comparison.verb import compare as compare
+from vitreous.comparison.verb import compare
 
 if TYPE_CHECKING:
     from vitreous.data.check import CheckResult
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from vitreous.results import Classes
     from vitreous.run.review import Evaluation
     from vitreous.weights.ledger import Listed
+
+__all__ = [
+    "check",
+    "compare",
+    "create",
+    "evaluate",
+    "list_models",
+    "load",
+    "predict",
+    "report",
+    "resume",
+    "trace",
+    "train",
+]
 
 
 def check(data: str | Path, *, out: str | Path | None = None, quiet: bool = False) -> CheckResult:
@@ -254,7 +268,7 @@ def create(
     pretrained: bool | str = False,
     weights: str | Path | None = None,
     size: int | None = None,
-    channels: int = 3,
+    channels: int | None = None,
     drop_path: float = 0.0,
     options: Mapping[str, Any] | None = None,
     **misnamed: Never,
@@ -273,12 +287,14 @@ def create(
         Published weights from the Hugging Face hub, and the preprocessing that goes with them: True for the model's
         default ones, or a tag.
     weights
-        A file (.safetensors, .pt, .pth) of timm, torchvision, Hugging Face, an original release, or one's own. Beside
-        ``pretrained``: the file of those published weights, where it cannot be fetched.
+        A file (.safetensors, .pt, .pth) of timm, torchvision, Hugging Face, an original release, or one's own: what
+        ``Network.save`` wrote comes back as it was, unless other arguments say otherwise. Beside ``pretrained``: the
+        file of those published weights, where it cannot be fetched.
     size
         Side of the pictures in pixels. Default: the model's own, or that of the weights; positions are resampled.
     channels
-        Of the pictures. The kernels of published weights are summed to one channel or repeated for more.
+        Of the pictures. Default 3, or as many as one's own weights have. The kernels of weights for another number
+        are summed to one channel or repeated for more.
     drop_path
         Rate of stochastic depth.
     options
@@ -289,6 +305,7 @@ def create(
     Raises:
         UsageError: an unknown model, tag or option, or values that contradict each other.
         Unreachable: the weights are not here and cannot be fetched.
+        UnusableWeights: they do not fit the model, or the file is broken or not to be trusted; ``keys`` names them.
         DamagedFile: the weights are not what was published.
     """
     from vitreous.errors import UsageError
@@ -297,10 +314,11 @@ def create(
     published.refuse(misnamed, [name for name in inspect.signature(create).parameters if name != "misnamed"])
     if not isinstance(pretrained, bool) and not (isinstance(pretrained, str) and pretrained):
         raise UsageError(f"pretrained is true, false or the tag of published weights, not {pretrained!r}.")
-    more: dict[str, Any] = {"size": size, "channels": channels, "drop_path": drop_path, "options": options}
+    more: dict[str, Any] = {"size": size, "drop_path": drop_path, "options": options}
+    if weights is not None and not pretrained:
+        return published.own(model, weights, classes=classes, channels=channels, **more)
+    more["channels"] = 3 if channels is None else channels
     if not pretrained:
-        if weights is not None:
-            return published.own(model, weights, classes=classes, **more)
         return published.fresh(model, classes=1000 if classes is None else classes, **more)
     tag = pretrained if isinstance(pretrained, str) else None
     return published.create(model, tag=tag, file=weights, classes=classes, **more)
@@ -338,7 +356,7 @@ def load(folder: str | Path) -> Predictor:
 def trace(
     model: str,
     *,
-    size: int | tuple[int, int] | None = None,
+    size: int | tuple[int, int] | str | None = None,
     batch: int = 1,
     stage: str | None = None,
     image: str | Path | None = None,
@@ -352,8 +370,8 @@ def trace(
     model
         A name of the catalogue.
     size
-        Side of the pictures in pixels, or (rows, columns); the model's own by default. Pictures that are not square go
-        through the model built for its own size.
+        Side of the pictures in pixels, (rows, columns), or a text such as 160x224; the model's own by default.
+        Pictures that are not square go through the model built for its own size.
     batch
         Pictures that go through at once.
     stage
@@ -363,7 +381,7 @@ def trace(
     out
         Where to write that drawing, a PNG; MODEL.trace.png by default. There is none if neither is given.
     timed
-        Also run the model, for the share of time of each stage.
+        Also run the model, for the share of time of each stage, unless a pass is more than 2 * 10^12 MACs.
 
     Raises:
         UsageError: an unknown model or stage, a size or batch it cannot take, no such picture, or no place for the

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vitreous.errors import DamagedFile, UsageError
+from vitreous.errors import DamagedFile, UnusableWeights, UsageError
 from vitreous.layers.position import resample
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.weights import foreign
@@ -276,7 +276,7 @@ def test_floats_of_eight_bits_load_and_their_nan_is_found() -> None:
     foreign.load(ours, small)
     assert torch.equal(ours.head.fc.weight, small["head.weight"].float())
     broken = torch.full((16,), torch.nan).to(torch.float8_e4m3fn)
-    refused(ours, small | {"norm.bias": broken}, r"not finite numbers in norm\.bias", DamagedFile)
+    refused(ours, small | {"norm.bias": broken}, r"not finite numbers in norm\.bias", UnusableWeights)
     refused(
         ours,
         good | {"norm.bias": torch.full((16,), 1e300, dtype=torch.float64)},
@@ -334,8 +334,9 @@ def test_broken_files_are_one_kind_of_error(tmp_path: Path, suffix: str) -> None
     whole = path.read_bytes()
     for length in [0, 1, 4, 100, *range(200, len(whole), len(whole) // 12)]:
         path.write_bytes(whole[:length])
-        with pytest.raises(DamagedFile):
+        with pytest.raises(DamagedFile, match="fetch it again") as caught:
             read(path)
+        assert isinstance(caught.value, UnusableWeights)
 
 
 class Evil:
@@ -350,6 +351,7 @@ def test_nothing_is_executed_from_a_file(tmp_path: Path, suffix: str) -> None:
     torch.save({"model": Evil(), "w": torch.zeros(1)}, path)
     with pytest.raises(DamagedFile) as caught:
         read(path)
+    assert suffix == ".safetensors" or "asks for posix.mkdir, and nothing in a file" in str(caught.value)
     assert "weights_only" not in str(caught.value) and "\x1b" not in str(caught.value)
     path.write_bytes(pickle.dumps(Evil()))
     with pytest.raises(DamagedFile):
@@ -368,6 +370,9 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     for name in ("pytorch_model.bin", "w.pth.tar", "W.PTH"):
         torch.save({"w": torch.ones(2)}, tmp_path / name)
         assert torch.equal(read(tmp_path / name)["w"], torch.ones(2))
+    save_file({"w": torch.ones(2)}, tmp_path / "w.pt")
+    with pytest.raises(UnusableWeights, match=r"by its contents; call it w\.safetensors"):
+        read(tmp_path / "w.pt")
     torch.save({"lr": 0.1}, tmp_path / "w.pt")
     with pytest.raises(UsageError, match="no plain set of weights"):
         read(tmp_path / "w.pt")

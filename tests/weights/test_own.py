@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import vitreous as vt
 from vitreous.config import canonical, from_dict, to_dict
 from vitreous.errors import DamagedFile, UsageError
 from vitreous.network import Network, NetworkConfig, build_network
@@ -116,3 +118,50 @@ def test_training_writes_the_note(trained: Path, caplog: pytest.LogCaptureFixtur
     assert note(file, foreign.NOTE) == canonical(config)
     foreign.load(build_network(config), file)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("vit_tiny_patch16_224", {"options": VIT | {"pool": "avg"}, "size": 64}),  # whose published mean is another
+        ("vit_tiny_patch16_224", {"options": VIT, "channels": 4}),
+        ("mobilevit_xxs", {}),  # whose kernels lie channels last
+    ],
+)
+@torch.inference_mode()
+def test_a_saved_network_comes_back_as_it_was(file: Path, model: str, more: dict[str, Any]) -> None:
+    network = vt.create(model, classes=5, **more).eval()
+    network.save(file)
+    again = vt.create(model, weights=file).eval()
+    image = torch.rand(1, more.get("channels", 3), 64, 64)
+    assert torch.equal(again(image), network(image)) and again.config == network.config
+    torch.save(network.state_dict(), file.with_suffix(".pt"))
+    plain = vt.create(model, weights=file.with_suffix(".pt"), **more).eval()
+    assert torch.equal(plain(image), network(image))
+
+
+def test_weights_go_into_other_numbers_of_channels(file: Path) -> None:
+    theirs = vt.create("vit_tiny_patch16_224", classes=5, options=VIT).eval()
+    theirs.save(file)
+    grey = torch.rand(1, 1, 32, 32)
+    with torch.inference_mode():
+        one = vt.create("vit_tiny_patch16_224", weights=file, channels=1).eval()
+        four = vt.create("vit_tiny_patch16_224", weights=file, channels=4).eval()
+        assert four.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406, 0.485])
+        assert one(grey).shape == four(torch.rand(1, 4, 32, 32)).shape == (1, 5)
+        assert one.mean.item() == pytest.approx(0.449)
+
+
+def test_a_place_or_weights_that_cannot_be_saved_are_refused(file: Path) -> None:
+    network = build("resnet20_cifar", 32)
+    for place, words in (
+        (file.with_suffix(".pt"), "called w.safetensors"),
+        (file.parent / "no" / file.name, "no place"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            network.save(place)
+    with torch.no_grad():
+        network.head.fc.weight[0, 0] = torch.nan
+    with pytest.raises(DamagedFile, match=r"head\.fc\.weight"):
+        network.save(file)
+    assert not list(file.parent.iterdir())

@@ -196,6 +196,7 @@ def test_calls_that_cannot_work_are_refused_before_any_work(hub: FakeHub) -> Non
     for words, call in {
         "no classifier; .*classes=N": {"model": "vit_small_patch16_224", "pretrained": "dino"},
         "No published weights": {"model": "resnet20_cifar", "pretrained": True},
+        "leave out pretrained to take w.pt": {"model": "resnet20_cifar", "pretrained": True, "weights": "w.pt"},
         "has augreg_in21k_ft_in1k, augreg_in21k": {"model": MODEL, "pretrained": "best"},
         "did you mean": {"model": "vit_tiny_patch16_22", "pretrained": True},
         "at least 1 class": {"model": MODEL, "classes": 0},
@@ -216,6 +217,7 @@ def test_calls_that_cannot_work_are_refused_before_any_work(hub: FakeHub) -> Non
         ({"size": (160, 224)}, r"size must be a whole number, not \(160, 224\)"),
         ({"classes": "3"}, "classes must be a whole number, not '3'"),
         ({"classes": True}, "classes must be a whole number, not True"),
+        ({"channels": 10**12}, "at most 65,536 channels"),
         ({"channels": "3"}, "channels must be a whole number, not '3'"),
         ({"drop_path": "a"}, "drop_path must be a number, not 'a'"),
         ({"drop_path": None}, "drop_path must be a number, not None"),

@@ -42,6 +42,7 @@ class Backbone(nn.Module, ABC):
     strides: tuple[int, ...]
     width: int
     summaries: int = 1
+    packed: bool = False  # by ``Network.optimise``
     _frozen: frozenset[str] = frozenset()
 
     @abstractmethod
@@ -101,8 +102,10 @@ class Backbone(nn.Module, ABC):
         ``freeze(0)`` sets everything free again.
 
         Raises:
-            UsageError: there are fewer groups.
+            UsageError: there are fewer groups, or this is an optimised network's.
         """
+        if self.packed:
+            raise UsageError("An optimised network is fixed as a whole; freeze the network it was made from.")
         groups = self.groups()
         if depth is not None:
             must_be(Integral, depth=depth)

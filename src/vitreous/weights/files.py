@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from vitreous.errors import DamagedFile, UsageError
+from vitreous.errors import DamagedWeights, Unfit, UsageError, VitreousError
 
+SAFETENSORS = ".safetensors"
 SAVED_BY_TORCH = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 
 
@@ -22,8 +25,9 @@ def read(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file, or of one that torch saved, on the CPU, under the names they have there.
 
     Raises:
-        UsageError: no such file, another kind of file, or nothing in it that is a set of weights.
-        DamagedFile: the file is truncated or broken, or holds more than tensors and is not trusted.
+        UsageError: no such file, or another kind of file.
+        Unfit: nothing in it is a set of weights.
+        DamagedWeights: the file is truncated or broken, or holds more than tensors and is not trusted.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise UsageError(f"weights must be the path of a file, not {path!r}.")
@@ -33,36 +37,52 @@ def read(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"There is no file {path}; check the path of the weights.")
     suffix = path.suffix.lower()
-    if suffix == ".safetensors":
+    if suffix == SAFETENSORS:
         try:
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, ValueError, OSError) as error:
-            raise DamagedFile(f"{path} is not a whole safetensors file ({error}); fetch it again.") from None
+            raise DamagedWeights(f"{path} is not a whole safetensors file ({error}); fetch it again.") from None
     if suffix not in SAVED_BY_TORCH:
         raise UsageError(f"{path} must end in .safetensors or {', '.join(SAVED_BY_TORCH)}; rename or convert it.")
+    with path.open("rb") as file:
+        head = file.read(9)
+        if head[8:] == b"{":  # where that format has its header, after 8 bytes of length
+            raise Unfit(f"{path} is a safetensors file by its contents; call it {path.with_suffix(SAFETENSORS).name}.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a strange protocol either loads or raises
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # what a broken or hostile file raises is anybody's guess, and torch's advice is to trust it
-        raise DamagedFile(
-            f"{path} is broken, or holds more than tensors, which are never executed here; "
-            "fetch it again, or save the model's state_dict() as safetensors."
-        ) from None
+    except Exception as error:  # what a broken file raises is anybody's guess, and torch's advice is to trust it
+        raise DamagedWeights(_why_unread(path, head, str(error))) from None
     return _unwrap(content, path)
+
+
+def _why_unread(path: Path, head: bytes, said: str) -> str:
+    """What torch's restricted unpickler has ``said``, as a sentence with a remedy."""
+    asked = re.search(r"GLOBAL:? ([\w.]+)", said)
+    cut = not head.startswith(b"\x80") and not zipfile.is_zipfile(path)  # torch takes half an archive for a pickle
+    if asked is None and (cut or "Unsupported" not in said):
+        return f"{path} is cut short or broken; fetch it again."
+    what = f"asks for {asked[1]}" if asked else "holds more than tensors"
+    return (
+        f"{path} {what}, and nothing in a file of weights is executed here; save the model's state_dict() as "
+        "safetensors where you trust it, or take another file."
+    )
 
 
 def constants(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and deviation of the pixels that one of our own files states beside its weights; None if it does not."""
-    if path.suffix != ".safetensors":
-        return None
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            if not {"mean", "std"} <= set(file.keys()):
-                return None
-            mean, std = (tuple(round(v, 6) for v in file.get_tensor(k).flatten().tolist()) for k in ("mean", "std"))
-    except (safetensors.SafetensorError, OSError):
+        return constants_among(read(path))
+    except VitreousError:
         return None  # whoever reads the weights says what is wrong with them
+
+
+def constants_among(tensors: Mapping[str, Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation of the pixels among weights; None if they are not there."""
+    if not {"mean", "std"} <= set(tensors):
+        return None
+    mean, std = (tuple(round(v, 6) for v in tensors[k].float().flatten().tolist()) for k in ("mean", "std"))
     return mean, std
 
 
@@ -81,18 +101,19 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(envelope), Mapping):
             content = content[envelope]
     if not isinstance(content, Mapping) or not content or not all(isinstance(t, Tensor) for t in content.values()):
-        raise UsageError(f"{path} holds no plain set of weights; save the model's state_dict() and load that.")
+        raise Unfit(f"{path} holds no plain set of weights; save the model's state_dict() and load that.")
     refuse_unreadable(content, str(path))
     return dict(content)
 
 
 def refuse_unreadable(tensors: Mapping[Any, Tensor], place: str) -> None:
-    """Raise UsageError unless every tensor has a name and one number in memory for each of its entries."""
+    """Raise Unfit unless every tensor has a name and one number in memory for each of its entries."""
     unnamed = [key for key in tensors if not isinstance(key, str)]
     if unnamed:
-        raise UsageError(f"{place} holds tensors that have no names ({unnamed[0]!r}); save a model's state_dict().")
+        raise Unfit(f"{place} holds tensors that have no names ({unnamed[0]!r}); save a model's state_dict().")
     odd = [k for k, t in tensors.items() if t.layout != torch.strided or t.is_meta or t.is_quantized or t.is_nested]
     if odd:
-        raise UsageError(
-            f"{place} holds sparse, nested, quantised or empty (meta) tensors, {odd[0]} among them; save dense ones."
+        raise Unfit(
+            f"{place} holds sparse, nested, quantised or empty (meta) tensors, {odd[0]} among them; save dense ones.",
+            odd,
         )

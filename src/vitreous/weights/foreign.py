@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from vitreous import models
-from vitreous.config import canonical, from_dict
-from vitreous.errors import DamagedFile, UsageError
-from vitreous.network import Network, NetworkConfig
+from vitreous.config import from_dict
+from vitreous.errors import DamagedWeights, Unfit
+from vitreous.network import NOTE, Network, NetworkConfig
 from vitreous.weights.dialect import Dialect, Translation
 from vitreous.weights.files import note, read, refuse_unreadable
 
 Tensors = Mapping[str, Tensor]
 
-NOTE = "vitreous"  # among what a safetensors file says beside its tensors: the config of the network they are of
 ANYHOW = ("size", "channels", "drop_path", "zero_init", "layer_scale")  # fields that weights do not depend on
+CONSTANTS = ("mean", "std")  # of the pixels, which our own files have
 _log = logging.getLogger(__name__)
 
 OURS = Dialect(
@@ -49,25 +49,13 @@ TABLES = (
 )
 
 
-class Unfit(UsageError):
-    """Weights that do not go into the network.
-
-    Attributes:
-        keys: of every tensor that is missing (our name), too many or of another kind (the file's); the message names a
-            few.
-    """
-
-    def __init__(self, message: str, keys: Iterable[str] = ()) -> None:
-        super().__init__(message)
-        self.keys = tuple(keys)
-
-
 class Understood(NamedTuple):
     """Weights whose every tensor has one of our names. Whether they fit a network is another matter."""
 
     dialect: Dialect
     translation: Translation
     made: Any = None  # the family's config of the network that they are of, where it is known
+    config: NetworkConfig | None = None  # of that network
 
     @property
     def classes(self) -> int | None:
@@ -110,7 +98,7 @@ def translate(tensors: Tensors, family: str = "") -> tuple[Dialect, Translation]
 
 def about(config: NetworkConfig) -> dict[str, str]:
     """What one of our own files says beside its tensors: the network that they are of, which shapes do not show."""
-    return {NOTE: canonical(config)}
+    return config.note()
 
 
 def understand(source: str | Path | Tensors, model: str, made: NetworkConfig | None = None) -> Understood:
@@ -121,15 +109,17 @@ def understand(source: str | Path | Tensors, model: str, made: NetworkConfig | N
 
     Raises:
         Unfit: they belong to another architecture, or have parts that it lacks.
-        UsageError: no such file, or nothing in it that is a set of weights.
-        DamagedFile: the file is broken, or holds values that are not numbers.
+        DamagedWeights: the file is broken, or holds values that are not numbers.
+        UsageError: no such file.
     """
     place, tensors = ("The state dict", source) if isinstance(source, Mapping) else (source, read(source))
     refuse_unreadable(tensors, str(place))
     # as float32: for numbers of 8 bits torch lacks the question, and what float32 cannot hold is infinite in it
     broken = [k for k, t in tensors.items() if t.is_floating_point() and not bool(torch.isfinite(t.float()).all())]
     if broken:
-        raise DamagedFile(f"{place} holds values that are not finite numbers in {_list(broken)}; take a sound file.")
+        raise DamagedWeights(
+            f"{place} holds values that are not finite numbers in {_list(broken)}; take a sound file.", broken
+        )
     family = models.find(model).family
     dialect, translation = translate(tensors, family)
     if dialect.family not in ("", family):
@@ -149,7 +139,7 @@ def understand(source: str | Path | Tensors, model: str, made: NetworkConfig | N
         raise Unfit(f"{place} holds weights of {made.model}, not of {model}; choose that model.", tensors)
     if made is None and dialect is OURS:
         _log.warning("%s does not say which network its weights are of; they are taken for those of %s.", place, model)
-    return Understood(dialect, translation, None if made is None else _settled(made))
+    return Understood(dialect, translation, None if made is None else _settled(made), made)
 
 
 def _stated(file: Path) -> NetworkConfig | None:
@@ -158,7 +148,7 @@ def _stated(file: Path) -> NetworkConfig | None:
     try:
         return None if said is None else from_dict(NetworkConfig, json.loads(said), f"The network in {file}")
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(f"{file} does not say plainly which network its weights are of ({error}).") from None
+        raise DamagedWeights(f"{file} does not say plainly which network its weights are of ({error}).") from None
 
 
 def _settled(config: NetworkConfig) -> Any:
@@ -180,11 +170,11 @@ def load(network: Network, source: str | Path | Tensors | Understood, *, keep_he
 
     Raises:
         Unfit: the weights belong to another architecture or number of classes; names the keys.
-        UsageError, DamagedFile: as ``understand``.
+        UsageError, DamagedWeights: as ``understand``.
     """
     if not isinstance(source, Understood):
         source = understand(source, network.config.model)
-    dialect, translation, made = source
+    dialect, translation, made, _ = source
     if keep_head is None:
         keep_head = source.classes == network.config.classes
     _refuse_other_arithmetic(source, network)
@@ -214,6 +204,8 @@ def _fit(theirs: dict[str, Tensor], network: Network) -> tuple[str, ...]:
     own = network.state_dict()
     done = []
     for key, tensor in theirs.items():
+        if key in CONSTANTS and key in own and tensor.ndim == own[key].ndim and tensor.numel() == tensor.shape[1]:
+            theirs[key] = for_channels(tensor, own[key].shape[1])
         if key not in own or own[key].shape == tensor.shape or not key.startswith("backbone."):
             continue
         name = key.removeprefix("backbone.")
@@ -224,6 +216,15 @@ def _fit(theirs: dict[str, Tensor], network: Network) -> tuple[str, ...]:
             theirs[key] = fitted
             done.append(f"{key} {tuple(tensor.shape)} to {tuple(fitted.shape)}")
     return tuple(done)
+
+
+def for_channels(constants: Tensor, new: int) -> Tensor:
+    """Mean or deviation (1, c, 1, 1) for ``new`` channels: the average for one, else repeated, as the kernels are."""
+    if constants.shape[1] in (0, new):
+        return constants
+    if new == 1:
+        return constants.mean(dim=1, keepdim=True)
+    return constants.repeat(1, -(-new // constants.shape[1]), 1, 1)[:, :new]
 
 
 def _for_channels(kernel: Tensor, like: Tensor) -> Tensor | None:
@@ -281,12 +282,11 @@ def _refuse_other_numbers(source: Understood, theirs: Tensors, own: Tensors) -> 
 def _refuse_misfits(source: Understood, theirs: Tensors, wanted: Tensors) -> None:
     """Raise Unfit unless names and shapes agree."""
     key = source.translation.key
-    optional = ("mean", "std")
-    missing = [k for k in wanted if k not in theirs and k not in optional and not k.endswith("num_batches_tracked")]
+    missing = [k for k in wanted if k not in theirs and k not in CONSTANTS and not k.endswith("num_batches_tracked")]
     extra = [key(k) for k in theirs if k not in wanted]
     wrong = [k for k in theirs if k in wanted and theirs[k].shape != wanted[k].shape]
     shapes = {key(k): f"{key(k)} {tuple(theirs[k].shape)} instead of {tuple(wanted[k].shape)}" for k in wrong}
-    constants = [k for k in optional if k in theirs and not _same(theirs[k], wanted[k])]
+    constants = [k for k in CONSTANTS if k in theirs and not _same(theirs[k], wanted[k])]
     if wrong and not missing and not extra and _for_other_classes(theirs, wanted, wrong):
         raise Unfit(
             f"The weights are for {len(theirs['head.fc.weight'])} classes and the network for "

@@ -18,9 +18,10 @@ from vitreous.errors import DamagedFile, UsageError
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.store.files import sha256_file
 from vitreous.weights import foreign, hub, ledger
-from vitreous.weights.files import constants
+from vitreous.weights.files import constants, constants_among
 from vitreous.weights.ledger import Weights
 
+MOST_CHANNELS = 65_536
 PREFIX = "hub:"
 Constants = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of the pixels, a channel
 ELSEWHERE = {  # arguments of timm and transformers, and what they are called here
@@ -70,7 +71,7 @@ class Published(NamedTuple):
         if self.sha256 not in (None, sha256):
             raise DamagedFile(
                 f"{self.repository} is another file today (SHA-256 {sha256[:12]}..., not {str(self.sha256)[:12]}...); "
-                "give the file of that time with --weights, or start a new run."
+                "give the file of that time (--weights FILE, in Python weights=FILE), or start a new run."
             )
         return self._replace(sha256=sha256), path
 
@@ -146,10 +147,21 @@ def own(name: str, file: str | Path, *, classes: int | None = None, **more: Any)
     outputs = found.classes if classes is None else classes
     if outputs is None:
         raise UsageError(f"{file} has no classifier; say how many classes a fresh one has: classes=N.")
-    pair, why = stated(Path(file), name)
+    pair, why = stated(Path(file), name, found.translation.tensors)
+    for key, value in _as_saved(name, found).items():
+        more[key] = value if more.get(key) is None else more[key]
     network = _filled(fresh(name, classes=outputs, constants=pair, **more), found, str(file))
     _log.info("pixels of mean %s and deviation %s: %s.", *pair, why)
     return network
+
+
+def _as_saved(name: str, found: foreign.Understood) -> dict[str, Any]:
+    """What is not asked for otherwise: as in the network that the weights are of, as far as they say."""
+    mean, config = found.translation.tensors.get("mean"), found.config
+    saved: dict[str, Any] = {"channels": 3 if mean is None else mean.numel()}
+    if config is not None and config.model == name:
+        saved |= {"size": config.size, "options": config.options}
+    return saved
 
 
 def create(
@@ -172,6 +184,8 @@ def create(
     Raises:
         VitreousError: as ``ledger.find``, ``hub.fetch``, ``foreign.understand`` and ``foreign.load``.
     """
+    if file is not None and models.find(name) and not ledger.LEDGER.get(name):
+        raise UsageError(f"No published weights of {name} are known; leave out pretrained to take {file} as your own.")
     published = Published(name, ledger.find(name, tag))
     weights = published.weights
     if classes is None and not weights.classes:
@@ -198,18 +212,21 @@ def _filled(network: Network, found: foreign.Understood, place: str) -> Network:
     return network
 
 
-def stated(file: Path, name: str) -> tuple[Constants, str]:
+def stated(file: Path, name: str, tensors: foreign.Tensors | None = None) -> tuple[Constants, str]:
     """(mean and deviation that go with a file of weights of ``name``, why these).
 
     Our own files say so; of others it is what all published weights of the model agree on, or else ImageNet's.
+
+    Args:
+        tensors: of the file, under our names, where they have been read.
     """
-    said = constants(file)
+    said = constants(file) if tensors is None else constants_among(tensors)
     known = {weights.normalisation for weights in ledger.LEDGER.get(name, ())}
     if said is not None:
         return said, f"as {file.name} says"
     if len(known) == 1:
         return known.pop(), f"those of all published weights of {name}"
-    differ = "; published weights differ in it, --pretrained TAG says which these are" if known else ""
+    differ = "; published weights differ in it, pretrained (--pretrained TAG) says which these are" if known else ""
     return ledger.IMAGENET, f"ImageNet's, as the file does not say{differ}"
 
 
@@ -221,6 +238,8 @@ def normalisation(pair: Constants, channels: int) -> Constants:
     must_be(Integral, channels=channels)
     if channels < 1:
         raise UsageError(f"Pictures have at least 1 channel, not {channels}.")
+    if channels > MOST_CHANNELS:
+        raise UsageError(f"Pictures have at most {MOST_CHANNELS:,} channels, not {channels:,}.")
     if channels == 1:
         return (sum(pair[0]) / len(pair[0]),), (sum(pair[1]) / len(pair[1]),)
     return tuple(tuple(values[i % len(values)] for i in range(channels)) for values in pair)  # type: ignore[return-value]
