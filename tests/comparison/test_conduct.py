@@ -5,6 +5,9 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +15,14 @@ import pytest
 import vitreous as vt
 from vitreous.cli.main import main
 from vitreous.comparison import arms as makers
-from vitreous.comparison import conduct, work
+from vitreous.comparison import conduct, setting, work
 from vitreous.comparison.arms import entries, has_mixer
 from vitreous.comparison.question import SMALL, USUAL, Question, default_budget, listed, numbers
+from vitreous.comparison.standing import read
+from vitreous.config import diff, to_dict
+from vitreous.data.dataset import open_source
 from vitreous.models.describe import describe
-from vitreous.recipes import transformer
+from vitreous.recipes import scratch, transformer
 
 SMALLEST = ["--models", "resnet20_cifar,vit_small_patch14_dinov2", "--set", "train.steps=2", "--set", "train.batch=8"]
 
@@ -151,7 +157,7 @@ def test_offline_is_found_out_once_and_said(photos, tmp_path, monkeypatch, capsy
     assert "cannot be reached" in capsys.readouterr().err and len(asked) == 1
 
     question = Question(data=str(photos), models=listed(names), init=("scratch", "pretrained"), size=32)
-    source = conduct.open_source(str(photos))
+    source = open_source(str(photos))
     found = makers.arms(question, source, makers.data_of(question, source), 60.0)
     assert [bool(arm.run) for arm in found] == [True] * 3 + [False] * 3
     assert len(asked) == 2 and all("cannot be reached" in arm.reason for arm in found[3:])
@@ -179,12 +185,93 @@ def test_twins_differ_in_attention_alone_and_only_the_first_transformer_has_them
 
 def test_all_arms_share_split_and_preprocessing_and_differ_in_network_and_seed(photos):
     question = Question(data=str(photos), models=("auto", "resnet18", "vit_tiny_patch16_224"), fractions=(0.5, 1.0))
-    source = conduct.open_source(str(photos))
+    source = open_source(str(photos))
     data = makers.data_of(question, source)
     found = makers.arms(question, source, data, 60.0)
     assert {arm.fraction for arm in found[:5]} == {1.0} and {arm.fraction for arm in found[5:]} == {0.5}
-    assert all(arm.run.data == data for arm in found[:5]) and len({arm.folder(0) for arm in found}) == 10
+    own, none, conv = (to_dict(arm.run) for arm in found[:3])
+    assert {path for path, *_ in diff(own, none) + diff(own, conv)} == {"network.options.mixer"}
+    assert found[5].run.train.batch < found[0].run.train.batch, "a share has the recipe for as many pictures"
+    assert (
+        all(arm.run.data == replace(data, fraction=arm.fraction) for arm in found)
+        and len({arm.folder(0) for arm in found}) == 10
+    )
     assert all(arm.run.train.budget_seconds == 60 for arm in found)
+
+
+def test_a_share_that_is_seen_more_often_gets_stronger_augmentation(photos, monkeypatch):
+    monkeypatch.setattr(scratch, "expected_epochs", lambda model, size, pictures, seconds: 3000 / pictures)
+    question = Question(data=str(photos), models=("resnet20_cifar",), size=32, fractions=(0.1, 1.0))
+    source = open_source(str(photos))
+    whole, part = makers.arms(question, source, makers.data_of(question, source), 60.0)
+    assert (whole.run.task.augment.policy, part.run.task.augment.policy) == ("none", "trivial")
+
+
+def test_runs_of_one_name_to_begin_with_have_folders_of_their_own(compared, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("a", "b"):
+        shutil.copytree(compared / "runs" / "resnet20_cifar-seed0", tmp_path / place / "best")
+    source = open_source(str(photos))
+
+    def made(*init):
+        question = Question(data=str(photos), init=init)
+        return makers.arms(question, source, makers.data_of(question, source), 60.0)
+
+    assert [arm.name for arm in made("a/best", "b/best")] == ["weights of a/best", "weights of b/best"]
+    assert [arm.folder(0) for arm in made("a/best", "b/best")] == ["weights-of-a-best-seed0", "weights-of-b-best-seed0"]
+    with pytest.raises(vt.UsageError, match="would share the folder"):
+        made("a/best", "a/best/")
+
+
+def test_auto_with_published_weights_is_what_train_takes(photos, monkeypatch):
+    asked = []
+
+    def fetch(repository):
+        asked.append(repository)
+        raise vt.Unreachable("The hub cannot be reached.")
+
+    monkeypatch.setattr("vitreous.weights.hub.fetch", fetch)
+    question = Question(data=str(photos), models=("auto",), init=("scratch", "pretrained"))
+    source = open_source(str(photos))
+    data = makers.data_of(question, source)
+    *_, begun = makers.arms(question, source, data, 60.0)
+    assert data.preprocess.size % 14 == data.preprocess.size % 16 == 0
+    assert begun.name == "auto, pretrained" and ["dinov2" in name for name in asked] == [True]
+
+
+def test_only_want_of_memory_is_called_that_and_nothing_left_is_one_sentence(photos, tmp_path, monkeypatch):
+    def fail(error):
+        def probe(run, macs):
+            raise error
+
+        monkeypatch.setattr(setting, "seconds_per_picture", probe)
+        vt.compare(photos, models="resnet20_cifar", size=32, out=tmp_path / "out", quiet=True)
+
+    for error in (MemoryError(), RuntimeError("could not create a memory object")):
+        with pytest.raises(vt.UsageError, match=r"resnet20_cifar: It does not fit into the memory\.$"):
+            fail(error)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        fail(RuntimeError("shapes cannot be multiplied"))
+
+
+def test_equal_macs_are_equal_on_a_share_too(tmp_path, monkeypatch):
+    arms = [SimpleNamespace(name=n, macs=m, fraction=f) for n, m, f in (("a", 10, 1.0), ("b", 40, 1.0), ("a", 10, 0.1))]
+    settled = SimpleNamespace(
+        question=Question(data="digits", equal="macs"),
+        seconds=60.0,
+        reference=arms[0],
+        prepared=SimpleNamespace(digests={"test": ""}),
+    )
+    monkeypatch.setattr(conduct, "_job", lambda *a: work.Job(label="a", run=None, place=tmp_path))
+    monkeypatch.setattr(conduct, "work", lambda *a, **k: None)
+    monkeypatch.setattr(conduct, "read", lambda *a: SimpleNamespace(epochs=8.0, macs=10, steps=1))
+    length, _ = conduct._length(settled, SimpleNamespace(plan=lambda *a: None, tell=None))
+    assert [length(arm)["epochs"] for arm in arms] == pytest.approx([8, 2, 80])
+
+
+def test_answers_to_other_test_pictures_are_refused(compared):
+    with pytest.raises(vt.DamagedFile, match="answered other test pictures"):
+        read(compared / "runs" / "resnet20_cifar-seed0", 0, "0" * 64)
 
 
 def test_words_and_numbers_are_read_from_either_form():

@@ -69,6 +69,9 @@ def data_of(question: Question, source: Source) -> DataConfig:
     # weights of others were learned from larger pictures than what is usual from scratch
     model = "resnet18" if PRETRAINED in question.init else AUTO
     run, _ = recipes.choose(recipes.Wishes(data=question.data, model=model, size=question.size), source)
+    if PRETRAINED in question.init and question.size is None and AUTO in (question.models or USUAL):
+        size = 224 if run.data.preprocess.size >= 128 else 112  # whole patches of 16, and of 14 as in what auto then is
+        run, _ = recipes.choose(recipes.Wishes(data=question.data, model=model, size=size), source)
     return recipes.adjust(run, [c for c in question.set if c.lstrip().startswith("data.")]).data
 
 
@@ -85,17 +88,16 @@ def arms(question: Question, source: Source, data: DataConfig, seconds: float) -
         Unreachable: no arm can begin, as the published weights cannot be fetched.
     """
     makers = [_Maker(question, source, data, seconds, init) for init in question.init]
-    whole = [arm for maker in makers for arm in maker.make()]
-    if not any(arm.run for arm in whole):
-        first = whole[0].reason
+    shares = sorted(question.fractions, reverse=True)
+    found = [arm for share in shares for maker in makers for arm in maker.make(share)]
+    if not any(arm.run for arm in found):
+        first = found[0].reason
         raise Unreachable(first) if any(maker.offline for maker in makers) else UsageError(first)
-    return [_of(arm, fraction) for fraction in sorted(question.fractions, reverse=True) for arm in whole]
-
-
-def _of(arm: Arm, fraction: float) -> Arm:
-    if arm.run is None:
-        return replace(arm, fraction=fraction)
-    return replace(arm, fraction=fraction, run=replace(arm.run, data=replace(arm.run.data, fraction=fraction)))
+    folders: dict[str, Arm] = {}
+    for arm in found:
+        if arm is not folders.setdefault(arm.folder(0).lower(), arm):
+            raise UsageError(f"Two arms would share the folder {arm.folder(0)}; name each model and run once.")
+    return found
 
 
 class _Maker:
@@ -106,22 +108,27 @@ class _Maker:
         self.budget = f"{seconds:g}s"
         self.offline = ""  # the hub is asked until it cannot be reached once
 
-    def make(self) -> Iterator[Arm]:
+    def make(self, fraction: float) -> Iterator[Arm]:
+        """The arms that learn from this share of the training pictures."""
         if self.init not in (SCRATCH, PRETRAINED):
-            yield self._arm(_Entry(f"weights of {Path(self.init).name}", AUTO, None))
+            alike = [place for place in self.question.init if Path(place).name == Path(self.init).name]
+            name = Path(self.init) if len(alike) > 1 else Path(self.init).name
+            yield self._arm(_Entry(f"weights of {name}", AUTO, None), fraction)
             return
         for entry in entries(self.question.models, self.data.preprocess.size):
-            if self.init == SCRATCH or entry.mixer in (None, "attention"):
-                yield self._arm(entry)
+            if self.init == SCRATCH:
+                yield self._arm(entry, fraction)
+            elif entry.mixer in (None, "attention"):  # nobody has published weights of twins, nor of what auto is here
+                yield self._arm(_Entry(AUTO, AUTO, None) if entry.name == AUTO else entry, fraction)
 
-    def _arm(self, entry: _Entry) -> Arm:
+    def _arm(self, entry: _Entry, fraction: float) -> Arm:
         several = len(self.question.init) > 1 and self.init in (SCRATCH, PRETRAINED)
         name = f"{entry.name}, {self.init}" if several else entry.name
-        arm = Arm(name=name, model=entry.model, init=self.init, fraction=1.0, mixer=entry.mixer)
+        arm = Arm(name=name, model=entry.model, init=self.init, fraction=fraction, mixer=entry.mixer)
         if self.init == PRETRAINED and self.offline:
             return replace(arm, reason=self.offline)
         try:
-            run = self._run(entry)
+            run = self._run(entry, fraction)
             network = run.network
             macs = describe(network.model, network.size, max(network.classes, 1), network.options).macs
         except Unreachable as error:
@@ -133,15 +140,15 @@ class _Maker:
             return replace(arm, reason=str(error))
         return replace(arm, model=run.network.model, run=run, macs=macs)
 
-    def _run(self, entry: _Entry) -> Run:
+    def _run(self, entry: _Entry, fraction: float) -> Run:
         start: dict[str, Any] = {SCRATCH: {}, PRETRAINED: {"pretrained": True}}.get(self.init, {"weights": self.init})
         size = self.data.preprocess.size
         wishes = recipes.Wishes(data=self.question.data, model=entry.model, budget=self.budget, size=size, **start)
-        run, _ = recipes.choose(wishes, self.source)
+        run, _ = recipes.choose(wishes, self.source, fraction=fraction)
         if entry.mixer is not None:
             options = {**run.network.options, "mixer": entry.mixer}
             run = replace(run, network=replace(run.network, options=options))
-        return recipes.adjust(replace(run, data=self.data), self.question.set)
+        return recipes.adjust(replace(run, data=replace(self.data, fraction=fraction)), self.question.set)
 
 
 def entries(named: Sequence[str], size: int) -> list[_Entry]:

@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vitreous import duration
 from vitreous.comparison import page, verdict
-from vitreous.comparison.arms import Arm, arms, data_of
+from vitreous.comparison.arms import Arm
 from vitreous.comparison.efficiency import Growth, growth
-from vitreous.comparison.probe import seconds_per_picture
 from vitreous.comparison.progress import Progress
-from vitreous.comparison.question import Question, default_budget
+from vitreous.comparison.question import Question
 from vitreous.comparison.result import Comparison
+from vitreous.comparison.setting import Setting, claimed, settle
 from vitreous.comparison.standing import Finished, Standing, measure, read
 from vitreous.comparison.work import Job, work
-from vitreous.config import diff
-from vitreous.data.dataset import Source, open_source
-from vitreous.data.prepare import Prepared, prepare
-from vitreous.errors import BadData, UsageError, VitreousError
-from vitreous.run.plan import Run, read_json, to_json
+from vitreous.errors import UsageError, VitreousError
+from vitreous.run.plan import Run, to_json
 from vitreous.store.files import write_atomic
-from vitreous.store.lock import exclusive
 from vitreous.training.log import counting
 
-QUESTION, COMPARISON, RUNS = "question.json", "comparison.json", "runs"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Setting:
-    """All that is fixed before the first step."""
-
-    question: Question
-    out: Path
-    prepared: Prepared
-    seconds: float  # of one run, or of the reference
-    arms: list[Arm]
-    rates: dict[str, float]  # arm to seconds a picture
-
-    @property
-    def reference(self) -> Arm:
-        """The arm whose first run says how long the others are, where time is not what is equal."""
-        return next(arm for arm in self.arms if arm.run)
+COMPARISON, RUNS = "comparison.json", "runs"
 
 
 def watched(question: Question, out: str | Path | None, *, jobs: int, quiet: bool) -> Comparison:
@@ -72,8 +49,8 @@ def compare(
     question.refuse()
     if jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}.")
-    setting = _settle(question, out, look)
-    with _folder(setting), progress:
+    setting = settle(question, out, look)
+    with claimed(setting), progress:
         length, told = _length(setting, progress)
         progress.say(f"Equal for all: {told}")
         done = _run(setting, length, jobs, progress)
@@ -89,98 +66,6 @@ def usual_place(question: Question) -> Path:
     return Path("runs") / f"{stem}-comparison"
 
 
-# ---------------------------------------------------------------- before the first step
-
-
-def _settle(question: Question, out: Path, look: Callable[[int, int], None] | None) -> _Setting:
-    """Look at the data and at every arm, and refuse what cannot be."""
-    source = open_source(question.data)
-    data = data_of(question, source)
-    prepared = prepare(data, source=source, progress=look)
-    if not len(prepared.test):
-        raise BadData("No picture is left for a test part, and models are compared on that; bring more pictures.")
-    earlier = read_json(out / QUESTION) if (out / QUESTION).exists() else None
-    seconds = duration.seconds(question.budget) if question.budget else _default(earlier, source, data.preprocess.size)
-    found, rates = _tried(arms(question, source, data, seconds))
-    least = _least(question, found, rates, len(prepared.train))
-    if least is not None and least[1] > seconds and earlier is None:
-        if question.budget is not None:
-            raise UsageError(
-                f"A budget of {question.budget} is less than one pass of {least[0]} over the {len(prepared.train):,} "
-                f"training pictures, which takes about {duration.show(least[1])}; give --budget "
-                f"{duration.show(math.ceil(1.5 * least[1]))} or more, or name other --models."
-            )
-        seconds = float(math.ceil(1.5 * least[1]))
-        found = arms(question, source, data, seconds)
-    return _Setting(question=question, out=out, prepared=prepared, seconds=seconds, arms=found, rates=rates)
-
-
-def _default(earlier: dict[str, Any] | None, source: Source, size: int) -> float:
-    return float(earlier["seconds"]) if earlier else default_budget(len(source), size)
-
-
-def _tried(found: Sequence[Arm]) -> tuple[list[Arm], dict[str, float]]:
-    """The arms, those that cannot take a single step with the reason, and the seconds a picture of the others."""
-    rates: dict[str, float] = {}
-    reasons: dict[str, str] = {}
-    for arm in found:
-        if arm.run is None or arm.name in rates or arm.name in reasons:
-            continue
-        try:
-            rates[arm.name] = seconds_per_picture(arm.run, arm.macs)
-        except VitreousError as error:
-            reasons[arm.name] = str(error)
-        except (MemoryError, RuntimeError) as error:
-            if "memory" not in f"{error}MemoryError".lower():
-                raise
-            reasons[arm.name] = "It does not fit into the memory."
-    return [replace(a, run=None, reason=reasons[a.name]) if a.name in reasons else a for a in found], rates
-
-
-def _least(
-    question: Question, found: Sequence[Arm], rates: dict[str, float], pictures: int
-) -> tuple[str, float] | None:
-    """The arm that is slowest of those with a budget, and the seconds of its epoch."""
-    if question.length:
-        return None
-    held = [arm.name for arm in found if arm.name in rates]
-    if question.equal != "time":
-        held = held[:1]
-    name = max(held, key=lambda n: rates[n])
-    return name, rates[name] * pictures
-
-
-@contextmanager
-def _folder(setting: _Setting) -> Iterator[None]:
-    """The folder of the comparison, for us alone, and for this question alone."""
-    out, there = setting.out, setting.out / QUESTION
-    asked = {
-        "question": asdict(setting.question) | {"data": setting.prepared.config.source},
-        "seconds": setting.seconds,
-        "data": setting.prepared.digests,
-    }
-    if out.is_file() or (out.is_dir() and not there.exists() and any(out.iterdir())):
-        raise UsageError(f"{out} is there already and holds no comparison; choose another folder with --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    with exclusive(out / "compare.lock"):
-        if there.exists():
-            # further seeds are the same question, asked more thoroughly
-            changes = [c for c in diff(read_json(there), _plain(asked)) if c[0] != "question.seeds"]
-            if changes:
-                name, before, now = changes[0]
-                what = "the data has changed" if name.startswith("data.") else f"{name} was {before}, is {now}"
-                raise UsageError(f"{out} holds the answer to another question: {what}; choose another --out.")
-        write_atomic(there, to_json(asked))
-        yield
-
-
-def _plain(values: Any) -> Any:
-    """``values`` as they come back from JSON."""
-    if isinstance(values, dict):
-        return {key: _plain(value) for key, value in values.items()}
-    return [_plain(value) for value in values] if isinstance(values, (list, tuple)) else values
-
-
 # ---------------------------------------------------------------- the runs
 
 
@@ -188,7 +73,7 @@ Length = Callable[[Arm], dict[str, Any]]
 """Fields of ``TrainConfig`` that say how long an arm trains; none where its run says so already."""
 
 
-def _length(setting: _Setting, progress: Progress) -> tuple[Length, str]:
+def _length(setting: Setting, progress: Progress) -> tuple[Length, str]:
     """How long every arm trains, and that in words. Where it is not a time, the reference is trained first."""
     question = setting.question
     if question.length:
@@ -201,22 +86,22 @@ def _length(setting: _Setting, progress: Progress) -> tuple[Length, str]:
     work([job], at_once=1, tell=progress.tell)
     if job.reason:
         raise UsageError(f"{setting.reference.name} failed, whose length all others were to have: {job.reason}")
-    done = read(job.place, 0)
+    done = read(job.place, 0, setting.prepared.digests["test"])
     name = setting.reference.name
     if question.equal == "steps":
         return (lambda arm: {"steps": done.steps}), f"{done.steps:,} steps, which {name} took in {time}."
     if question.equal == "epochs":
         passes = f"{done.epochs:.3g} passes over the training pictures"
         return (lambda arm: {"epochs": done.epochs}), f"{passes}, which {name} took in {time}."
-    total = done.epochs * done.macs
+    first = setting.reference
 
     def by_macs(arm: Arm) -> dict[str, Any]:
-        return {"epochs": total / max(arm.macs, 1)}
+        return {"epochs": done.epochs * first.macs * first.fraction / (max(arm.macs, 1) * arm.fraction)}
 
     return by_macs, f"the multiply-accumulates of {done.epochs:.3g} passes of {name}, which took {time}."
 
 
-def _job(setting: _Setting, arm: Arm, seed: int, length: dict[str, Any]) -> Job:
+def _job(setting: Setting, arm: Arm, seed: int, length: dict[str, Any]) -> Job:
     assert arm.run is not None
     run: Run = replace(arm.run, seed=seed)
     if length:
@@ -226,7 +111,7 @@ def _job(setting: _Setting, arm: Arm, seed: int, length: dict[str, Any]) -> Job:
     return Job(label=f"{arm.label}, seed {seed}", run=run, place=setting.out / RUNS / arm.folder(seed))
 
 
-def _run(setting: _Setting, length: Length, at_once: int, progress: Progress) -> dict[tuple[Arm, int], Job]:
+def _run(setting: Setting, length: Length, at_once: int, progress: Progress) -> dict[tuple[Arm, int], Job]:
     """Every arm's runs. The seeds come in turn, so that a comparison that is stopped early has all arms."""
     jobs: dict[tuple[Arm, int], Job] = {}
     expected: dict[Job, float] = {}
@@ -242,7 +127,7 @@ def _run(setting: _Setting, length: Length, at_once: int, progress: Progress) ->
     return jobs
 
 
-def _seconds(setting: _Setting, arm: Arm, run: Run) -> float:
+def _seconds(setting: Setting, arm: Arm, run: Run) -> float:
     """About how long a run trains."""
     train, pictures = run.train, arm.fraction * len(setting.prepared.train)
     if train.budget_seconds is not None:
@@ -254,8 +139,8 @@ def _seconds(setting: _Setting, arm: Arm, run: Run) -> float:
 # ---------------------------------------------------------------- what came of it
 
 
-def _judged(setting: _Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> Comparison:
-    standings = [_standing(arm, jobs) for arm in setting.arms]
+def _judged(setting: Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> Comparison:
+    standings = [_standing(arm, jobs, setting.prepared.digests["test"]) for arm in setting.arms]
     most = max(setting.question.fractions)
     # only now, when no other process of ours is at work
     standings = [
@@ -292,7 +177,7 @@ def _growth(whole: Standing, standings: Sequence[Standing]) -> Growth | None:
     return growth(whole.arm.name, [s.runs[0].train_pictures for s in parts], [s.right for s in parts])
 
 
-def _standing(arm: Arm, jobs: dict[tuple[Arm, int], Job]) -> Standing:
+def _standing(arm: Arm, jobs: dict[tuple[Arm, int], Job], digest: str) -> Standing:
     runs: list[Finished] = []
     reasons = {0: arm.reason} if arm.run is None else {}
     for (other, seed), job in jobs.items():
@@ -302,7 +187,7 @@ def _standing(arm: Arm, jobs: dict[tuple[Arm, int], Job]) -> Standing:
             reasons[seed] = job.reason
             continue
         try:
-            runs.append(read(job.place, seed))
+            runs.append(read(job.place, seed, digest))
         except VitreousError as error:
             reasons[seed] = str(error)
     return Standing(arm=arm, runs=tuple(runs), reasons=reasons)

@@ -168,16 +168,21 @@ class Standing:
         }
 
 
-def read(folder: Path, seed: int) -> Finished:
+def read(folder: Path, seed: int, digest: str) -> Finished:
     """The finished run in ``folder``.
 
+    Args:
+        digest: of the test pictures; arms that answered others cannot be held against each other.
+
     Raises:
-        DamagedFile: the folder does not hold what a run writes.
+        DamagedFile: the folder does not hold what a run writes, or answers to other pictures.
     """
     run = read_run(folder)
     outputs = run.outputs.get("test")
     if outputs is None or not len(outputs.labels):
         raise DamagedFile(f"{folder} has no answers on test pictures; remove it and run the same command again.")
+    if run.text("data.digests.test") != digest:
+        raise DamagedFile(f"{folder} answered other test pictures; remove it and run the same command again.")
     numbers = {n: run.get(n, float) for n in ("cost.minutes", "train.epochs", "train.steps", "metrics.val.accuracy")}
     missing = [name for name, value in numbers.items() if value is None]
     if missing:

@@ -6,7 +6,7 @@ docs/recipes.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -47,11 +47,12 @@ class Glance:
     elongated: float  # share of pictures whose sides differ by a factor of more than 1.8
 
 
-def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]]:
+def choose(wishes: Wishes, source: Source | None = None, *, fraction: float = 1.0) -> tuple[Run, list[str]]:
     """The run for ``wishes``, and why it is as it is.
 
     Args:
         source: pictures that are open already, instead of ``wishes.data``.
+        fraction: share of the training pictures that is used.
 
     Raises:
         UsageError: an unknown model, or wishes that contradict each other.
@@ -60,6 +61,7 @@ def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]
     wishes.refuse()
     source = source if source is not None else open_source(wishes.data)
     seen = glance(source)
+    seen = replace(seen, pictures=round(fraction * seen.pictures), training=round(fraction * seen.training))
     reasons: list[str] = []
     wishes, begun = transfer.begin(wishes, seen.side, reasons)
     size = wishes.size or _size(wishes, seen, reasons)
@@ -69,6 +71,7 @@ def choose(wishes: Wishes, source: Source | None = None) -> tuple[Run, list[str]
         preprocess=Preprocess(size=size, store=_store(size), policy=_policy(wishes, seen, reasons)),
         allow_bad=wishes.allow_bad,
         test=wishes.test,
+        fraction=fraction,
     )
     run = Run(
         data=data,

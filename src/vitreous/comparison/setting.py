@@ -1,0 +1,132 @@
+"""Before the first step of a comparison: look at the data and at every arm, and refuse what cannot be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vitreous import duration
+from vitreous.comparison.arms import Arm, arms, data_of
+from vitreous.comparison.probe import seconds_per_picture
+from vitreous.comparison.question import Question, default_budget
+from vitreous.config import diff
+from vitreous.data.dataset import Source, open_source
+from vitreous.data.prepare import Prepared, prepare
+from vitreous.errors import BadData, UsageError, VitreousError
+from vitreous.run.plan import read_json, to_json
+from vitreous.store.files import write_atomic
+from vitreous.store.lock import exclusive
+
+QUESTION = "question.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """All that is fixed before the first step."""
+
+    question: Question
+    out: Path
+    prepared: Prepared
+    seconds: float  # of one run, or of the reference
+    arms: list[Arm]
+    rates: dict[str, float]  # arm to seconds a picture
+
+    @property
+    def reference(self) -> Arm:
+        """The arm whose first run says how long the others are, where time is not what is equal."""
+        return next(arm for arm in self.arms if arm.run)
+
+
+def settle(question: Question, out: Path, look: Callable[[int, int], None] | None) -> Setting:
+    """Look at the data and at every arm, and refuse what cannot be."""
+    source = open_source(question.data)
+    data = data_of(question, source)
+    prepared = prepare(data, source=source, progress=look)
+    if not len(prepared.test):
+        raise BadData("No picture is left for a test part, and models are compared on that; bring more pictures.")
+    earlier = read_json(out / QUESTION) if (out / QUESTION).exists() else None
+    seconds = duration.seconds(question.budget) if question.budget else _default(earlier, source, data.preprocess.size)
+    found, rates = _tried(arms(question, source, data, seconds))
+    if not rates:
+        raise UsageError(f"None of the models can be trained here; {found[0].name}: {found[0].reason}")
+    least = _least(question, found, rates, len(prepared.train))
+    if least is not None and least[1] > seconds and earlier is None:
+        if question.budget is not None:
+            raise UsageError(
+                f"A budget of {question.budget} is less than one pass of {least[0]} over the {len(prepared.train):,} "
+                f"training pictures, which takes about {duration.show(least[1])}; give --budget "
+                f"{duration.show(math.ceil(1.5 * least[1]))} or more, or name other --models."
+            )
+        seconds = float(math.ceil(1.5 * least[1]))
+        found, rates = _tried(arms(question, source, data, seconds))
+    return Setting(question=question, out=out, prepared=prepared, seconds=seconds, arms=found, rates=rates)
+
+
+def _default(earlier: dict[str, Any] | None, source: Source, size: int) -> float:
+    return float(earlier["seconds"]) if earlier else default_budget(len(source), size)
+
+
+def _tried(found: Sequence[Arm]) -> tuple[list[Arm], dict[str, float]]:
+    """The arms, those that cannot take a single step with the reason, and the seconds a picture of the others."""
+    rates: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    for arm in found:
+        if arm.run is None or arm.name in rates or arm.name in reasons:
+            continue
+        try:
+            rates[arm.name] = seconds_per_picture(arm.run, arm.macs)
+        except VitreousError as error:
+            reasons[arm.name] = str(error)
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+                raise
+            reasons[arm.name] = "It does not fit into the memory."
+    return [replace(a, run=None, reason=reasons[a.name]) if a.name in reasons else a for a in found], rates
+
+
+def _least(
+    question: Question, found: Sequence[Arm], rates: dict[str, float], pictures: int
+) -> tuple[str, float] | None:
+    """The arm that is slowest of those with a budget, and the seconds of its epoch."""
+    if question.length:
+        return None
+    held = [arm.name for arm in found if arm.name in rates]
+    if question.equal != "time":
+        held = held[:1]
+    name = max(held, key=lambda n: rates[n])
+    return name, rates[name] * pictures
+
+
+@contextmanager
+def claimed(setting: Setting) -> Iterator[None]:
+    """The folder of the comparison, for us alone, and for this question alone."""
+    out, there = setting.out, setting.out / QUESTION
+    asked = {
+        "question": asdict(setting.question) | {"data": setting.prepared.config.source},
+        "seconds": setting.seconds,
+        "data": setting.prepared.digests,
+    }
+    if out.is_file() or (out.is_dir() and not there.exists() and any(out.iterdir())):
+        raise UsageError(f"{out} is there already and holds no comparison; choose another folder with --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    with exclusive(out / "compare.lock"):
+        if there.exists():
+            # further seeds are the same question, asked more thoroughly
+            changes = [c for c in diff(read_json(there), _plain(asked)) if c[0] != "question.seeds"]
+            if changes:
+                name, before, now = changes[0]
+                what = "the data has changed" if name.startswith("data.") else f"{name} was {before}, is {now}"
+                raise UsageError(f"{out} holds the answer to another question: {what}; choose another --out.")
+        write_atomic(there, to_json(asked))
+        yield
+
+
+def _plain(values: Any) -> Any:
+    """``values`` as they come back from JSON."""
+    if isinstance(values, dict):
+        return {key: _plain(value) for key, value in values.items()}
+    return [_plain(value) for value in values] if isinstance(values, (list, tuple)) else values
