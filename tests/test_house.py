@@ -50,7 +50,9 @@ MAY_IMPORT = {
         "run", "recipes", "results", "analyse", "reports", "store", "data", "models", "network", "training",
         "predictor", "config", "duration", "errors",
     },
-    "verbs": {"comparison", "run", "recipes", "predictor", "data", "models", "weights", "training", "explain", "errors"},
+    "verbs": {
+        "comparison", "run", "recipes", "predictor", "data", "models", "weights", "training", "explain", "errors",
+    },
     "cli": {"verbs", "weights", "errors", "data", "predictor"},
 }  # fmt: skip
 
