@@ -21,7 +21,9 @@ def run(*arguments: object) -> int:
     return main([str(a) for a in arguments])
 
 
-@pytest.mark.parametrize("verb", ["check", "train", "compare", "resume", "eval", "predict", "report", "models", "trace"])
+@pytest.mark.parametrize(
+    "verb", ["check", "train", "compare", "resume", "eval", "predict", "report", "models", "trace"]
+)
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(verb, "--help") == 0
     said = capsys.readouterr().out
