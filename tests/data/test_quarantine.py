@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitreous.data.quarantine import check_folder, read_quarantine, write_quarantine
@@ -26,6 +26,7 @@ def test_awkward_names_come_back(tmp_path):
     assert read_quarantine(tmp_path / "q.csv") == reasons
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.dictionaries(NAMES, st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))))
 def test_any_names_come_back(tmp_path_factory, reasons):
     path = tmp_path_factory.mktemp("list") / "q.csv"

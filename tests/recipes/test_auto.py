@@ -81,7 +81,7 @@ def test_batches_grow_with_the_data(folder, count: int, batch: int) -> None:
         ("vit_tiny_patch16_224", 0.5, 0.5, "all published weights of vit_tiny"),
         ("mobilevit_xs", 0.0, 1.0, "all published weights of mobilevit_xs"),
         ("swin_tiny_patch4_window7_224", 0.485, 0.229, "all published weights"),
-        ("vit_base_patch16_224", 0.485, 0.229, "differ in it, --pretrained TAG"),  # augreg and DINO
+        ("vit_base_patch16_224", 0.485, 0.229, "differ in it, pretrained"),  # augreg and DINO
         ("resnet20_cifar", 0.485, 0.229, "the file does not say"),
     ],
 )
