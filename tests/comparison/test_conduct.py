@@ -280,6 +280,6 @@ def test_words_and_numbers_are_read_from_either_form():
 
 
 def test_the_usual_budget_grows_with_pictures_and_pixels_and_is_bounded():
-    assert default_budget(50, 32) == 7 and default_budget(10**7, 224) == 600
+    assert default_budget(50, 32) == 20 and default_budget(10**7, 224) == 600
     budgets = [default_budget(n, 64) for n in (500, 2000, 8000, 30000)]
     assert budgets == sorted(budgets) and np.all(np.diff(budgets) > 0)

@@ -114,8 +114,8 @@ def _field(change: str) -> str:
 
 
 def default_budget(pictures: int, size: int) -> float:
-    """Seconds of one run where nothing was said: 4 ms a picture of 32 x 32 pixels, from 7 s to 10 minutes."""
-    found = min(600.0, max(7.0, 4e-3 * pictures * (size / 32) ** 2))
+    """Seconds of one run where nothing was said: 10 ms a picture of 32 x 32 pixels, from 20 s to 10 minutes."""
+    found = min(600.0, max(20.0, 10e-3 * pictures * (size / 32) ** 2))
     step = 10.0 ** (math.floor(math.log10(found)) - 1)
     return round(found / step) * step
 
