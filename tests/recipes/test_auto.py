@@ -170,6 +170,16 @@ def test_pictures_that_are_seen_often_are_varied_more(folder) -> None:
     assert choose(Wishes(data="digits", epochs=100))[0].task.augment.policy == "none"
 
 
+def test_nothing_is_said_of_variation_that_tuning_does_not_have(folder, tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    file.touch()
+    for tune in ("full", "plain"):
+        run, reasons = choose(
+            Wishes(data=str(folder(40, 40)), model="resnet18", weights=str(file), epochs=100, tune=tune)
+        )
+        assert run.task.augment.policy == "none" and not any("TrivialAugment" in reason for reason in reasons)
+
+
 def test_more_time_means_more_passes() -> None:
     once, twice = (expected_epochs("hybrid_tiny_32", 32, 1000, seconds) for seconds in (60, 120))
     assert twice == pytest.approx(2 * once)

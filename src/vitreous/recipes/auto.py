@@ -65,7 +65,7 @@ def choose(wishes: Wishes, source: Source | None = None, *, fraction: float = 1.
     reasons: list[str] = []
     wishes, begun = transfer.begin(wishes, seen.side, reasons)
     size = wishes.size or _size(wishes, seen, reasons)
-    model = _model(wishes, seen, size, reasons)
+    model = _model(wishes, size, reasons)
     data = DataConfig(
         source=_lasting(wishes.data),
         preprocess=Preprocess(size=size, store=_store(size), policy=_policy(wishes, seen, reasons)),
@@ -77,7 +77,7 @@ def choose(wishes: Wishes, source: Source | None = None, *, fraction: float = 1.
         data=data,
         network=NetworkConfig(model=model, classes=max(seen.classes, 1), size=size, **begun),
         task=ClassifyConfig(augment=_augment(wishes, seen, model, size, reasons), mix=MixConfig(mixup=0.0, cutmix=0.0)),
-        train=_train(wishes, seen, model, reasons),
+        train=_train(wishes, seen, reasons),
         weights=None if wishes.weights is None else _lasting(wishes.weights),
         teacher=None if wishes.teacher is None else _teacher(wishes.teacher, reasons),
         seed=wishes.seed,
@@ -149,7 +149,7 @@ def _store(size: int) -> int:
     return size if size <= 32 else round(size * 8 / 7)
 
 
-def _model(wishes: Wishes, seen: Glance, size: int, reasons: list[str]) -> str:
+def _model(wishes: Wishes, size: int, reasons: list[str]) -> str:
     if wishes.model != "auto":
         return wishes.model
     model = scratch.transformer(size)
@@ -173,13 +173,15 @@ def _augment(wishes: Wishes, seen: Glance, model: str, size: int, reasons: list[
         flip = 0.0
         reasons.append("no mirror images and no turns: such a digit is another sign")
     epochs = wishes.epochs
-    if epochs is None:
+    if wishes.weights is not None:
+        epochs = 0.0  # what begins with weights of others is varied little, however long it takes (``transfer``)
+    elif epochs is None:
         seconds = duration.seconds(wishes.budget or DEFAULT_BUDGET)
         epochs = scratch.expected_epochs(model, size, seen.training, seconds)
     return scratch.augment(size, epochs, flip, reasons)
 
 
-def _train(wishes: Wishes, seen: Glance, model: str, reasons: list[str]) -> TrainConfig:
+def _train(wishes: Wishes, seen: Glance, reasons: list[str]) -> TrainConfig:
     batch = wishes.batch or int(np.clip(2 ** np.floor(np.log2(max(seen.pictures / 10, 1))), 4, 64))
     budget = wishes.budget
     if budget is None and wishes.epochs is None:

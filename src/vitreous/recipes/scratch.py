@@ -32,9 +32,8 @@ def expected_epochs(model: str, size: int, pictures: int, seconds: float) -> flo
 
 def augment(size: int, epochs: float, flip: float, reasons: list[str]) -> AugmentConfig:
     """Random views for pictures that are seen about ``epochs`` times."""
-    policy: PolicyName = (
-        "trivial" if epochs >= OFTEN and flip else "none"
-    )  # turned signs are others, like mirrored ones
+    # turned signs are others, like mirrored ones
+    policy: PolicyName = "trivial" if epochs >= OFTEN and flip else "none"
     if policy != "none":
         reasons.append(f"TrivialAugment: each picture will be seen about {epochs:.0f} times (docs/recipes.md)")
     if size <= 32:
