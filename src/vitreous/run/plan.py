@@ -128,11 +128,11 @@ def build(
 
     device.seed(run.seed, -2)  # what guides begin with depends on nothing that was drawn before
     guides: list[Guide] = []
-    if run.task.locate:
-        guides.append(Locate(run.task.locate, network.backbone.dims[-1]))
     if run.teacher is not None and teacher is not None:
         widths = run.teacher.width(network), teacher.width
         guides.append(Distill(run.teacher.distill, widths, teacher, progress))
+    if run.task.locate:  # after the teacher, who takes a share of what stands before it
+        guides.append(Locate(run.task.locate, network.backbone.dims[-1]))
     task = ClassifyTask(network, run.task, run.data.preprocess, prepared.class_counts["train"], *guides)
     mixer = Mixer(run.task.mix, run.network.classes, progress) if run.task.mix.is_on else None
     train = Loader(
