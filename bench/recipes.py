@@ -75,20 +75,43 @@ TABLES = {
 }
 
 TABLES["parts"] = [  # what single parts are worth, at equal epochs, so that a busy machine does not matter
-    arm(BREEDS, f"{epochs} epochs {label}", *options)
-    for epochs, label, options in (
-        (150, "hybrid, TrivialAugment", ("--model hybrid_tiny_96", "--epochs 150", "task.augment.policy=trivial")),
-        (150, "hybrid, plain crops", ("--model hybrid_tiny_96", "--epochs 150", "task.augment.policy=none")),
-        (
-            150,
-            "hybrid, TrivialAugment, nothing for attention",
-            (
-                "--model hybrid_tiny_96",
-                "--epochs 150",
-                "task.augment.policy=trivial",
-                "network.options.mixer=none",
-            ),
-        ),
+    arm(data, f"{epochs} epochs {label}", f"--model {model} --epochs {epochs}", *always, *options)
+    for data, model, epochs, always in (
+        (BREEDS, "hybrid_tiny_96", 150, ("task.augment.policy=trivial",)),
+        (CIFAR, "hybrid_tiny_32", 20, ()),
+    )
+    for label, options in {
+        "hybrid": (),
+        "AdamW for Muon": ("train.optim.name=adamw",),
+        "no running average": ("train.optim.ema=none",),
+        "mimetic initialisation": ("init=mimetic",),
+        "localisation": ("task.locate=0.1",),
+        "float32": ("train.precision=fp32",),
+        "no label smoothing": ("task.label_smoothing=0",),
+        "nothing for attention": ("network.options.mixer=none",),
+    }.items()
+]
+TABLES["views"] = [  # how pictures are varied
+    arm(BREEDS, f"150 epochs {label}", "--model hybrid_tiny_96 --epochs 150", f"task.augment.policy={policy}", *options)
+    for label, policy, options in (
+        ("plain crops", "none", ()),
+        ("TrivialAugment", "trivial", ()),
+        ("TrivialAugment, plain for the last fifth", "trivial", ("task.augment.off_after=0.8",)),
+    )
+] + [
+    arm(
+        CIFAR,
+        f"{epochs} epochs {label}",
+        f"--model hybrid_tiny_32 --epochs {epochs}",
+        f"task.augment.policy={policy}",
+        *options,
+    )
+    for epochs, label, policy, options in (
+        (30, "plain crops", "none", ()),
+        (30, "TrivialAugment, plain for the last half", "trivial", ("task.augment.off_after=0.5",)),
+        (110, "plain crops", "none", ()),
+        (110, "TrivialAugment", "trivial", ()),
+        (110, "TrivialAugment, plain for the last fifth", "trivial", ("task.augment.off_after=0.8",)),
     )
 ]
 
@@ -99,11 +122,18 @@ def load() -> dict[str, dict]:
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
+def words(arm: Arm, seed: int) -> list[str]:
+    return ["train", f"DATA/{arm.data}", *arm.options, "--seed", str(seed)]
+
+
+def key(arm: Arm, seed: int) -> str:
+    return " ".join(["vitreous", *words(arm, seed)])
+
+
 def train(data: Path, arm: Arm, seed: int, cores: SimpleQueue[int]) -> None:
-    command = ["train", f"DATA/{arm.data}", *arm.options, "--seed", str(seed)]
-    key = "vitreous " + " ".join(command)
-    if key in load():
+    if key(arm, seed) in load():
         return
+    command = words(arm, seed)
     core = cores.get()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -122,7 +152,6 @@ def train(data: Path, arm: Arm, seed: int, cores: SimpleQueue[int]) -> None:
         card = json.loads((out / "card.json").read_text())
     result = {
         "data": arm.data,
-        "label": arm.label,
         "model": card["network"]["model"],
         "seed": seed,
         "accuracy": card["metrics"]["test"]["accuracy"],
@@ -141,15 +170,16 @@ def train(data: Path, arm: Arm, seed: int, cores: SimpleQueue[int]) -> None:
     }
     with lock:
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps({**load(), key: result}, indent=1) + "\n")
+        RESULTS.write_text(json.dumps({**load(), key(arm, seed): result}, indent=1) + "\n")
 
 
-def table(arms: list[Arm]) -> None:
+def table(arms: list[Arm], seeds: int) -> None:
     shown = Table(title="Test accuracy, one thread", box=None)
     for column in ("data", "arm", "seeds", "accuracy", "95 % interval", "epochs", "images/s", "minutes", "ECE"):
         shown.add_column(column, justify="left" if column in ("data", "arm") else "right")
+    results = load()
     for arm in arms:
-        runs = [r for r in load().values() if (r["data"], r.get("label")) == (arm.data, arm.label)]
+        runs = [results[k] for k in (key(arm, seed) for seed in range(seeds)) if k in results]
         if not runs:
             continue
         accuracy = [100 * r["accuracy"] for r in runs]
@@ -185,7 +215,7 @@ def main() -> None:
         done = [pool.submit(train, options.data, a, seed, cores) for seed in range(options.seeds) for a in arms]
         for future in done:
             future.result()
-    table(arms)
+    table(arms, options.seeds)
 
 
 if __name__ == "__main__":

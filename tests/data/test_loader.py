@@ -319,6 +319,17 @@ def test_after_is_pure_in_seed_step_and_rank() -> None:
     assert all(b.target is None for b in loader(after=note).evaluate()), "training batches only"
 
 
+def test_a_step_may_have_a_transform_of_its_own_and_evaluation_never_has() -> None:
+    early, late = (Augment(AugmentConfig(flip=flip), Preprocess(size=8)) for flip in (0.0, 1.0))
+    changing = loader(transform=early, at_step=lambda step: early if step < 3 else late, workers=2)
+    for only, steps in ((early, range(3)), (late, range(3, 6))):
+        whole = loader(transform=only)
+        assert all(torch.equal(changing.at(step).image, whole.at(step).image) for step in steps)
+        assert all(torch.equal(b.image, whole.at(s).image) for s, b in enumerate(changing.train(0, 6)) if s in steps)
+    for ours, theirs in zip(changing.evaluate(), loader(transform=early).evaluate(), strict=True):
+        assert torch.equal(ours.image, theirs.image)
+
+
 # ---------------------------------------------------------------- mistakes
 
 

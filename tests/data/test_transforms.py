@@ -45,6 +45,13 @@ def make_samples(n: int, masks: bool = False) -> list[Sample]:
     return samples
 
 
+def test_policy_and_erasing_end_where_crops_and_mirrors_stay() -> None:
+    config = AugmentConfig(policy="trivial", erase=0.5, pad=2, flip=0.3, off_after=0.8)
+    assert config.at(0.79) == config
+    assert config.at(0.8) == AugmentConfig(policy="none", erase=0.0, pad=2, flip=0.3, off_after=0.8)
+    assert AugmentConfig(policy="trivial").at(0.99).policy == "trivial"
+
+
 def test_evaluate_is_fit_and_nothing_else() -> None:
     samples = make_samples(5)
     batch = Evaluate(SMALL)(samples, generators(5))

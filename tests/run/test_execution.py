@@ -72,6 +72,16 @@ def test_another_seed_and_another_worker_count(photos: Path, tmp_path: Path) -> 
     assert weights(tmp_path / "a") != weights(tmp_path / "c")
 
 
+def test_augmentation_ends_where_its_setting_says(photos: Path, tmp_path: Path) -> None:
+    plain, trivial = "task.augment.policy=none", "task.augment.policy=trivial"
+    off = {name: f"task.augment.off_after={share}" for name, share in {"never": 1, "half": 0.5, "at once": 0}.items()}
+    settings = {"plain": [plain], **{name: [trivial, value] for name, value in off.items()}}
+    for name, values in settings.items():
+        vt.train(photos, out=tmp_path / name, set=values, epochs=1, **FAST)
+    assert weights(tmp_path / "at once") == weights(tmp_path / "plain")
+    assert len({str(weights(tmp_path / name)) for name in ("plain", "half", "never")}) == 3
+
+
 def test_killed_and_resumed_is_never_stopped(photos: Path, tmp_path: Path) -> None:
     options = ("--model", MODEL, "--epochs", "3", "--batch", "16", "--set", "train.save.steps=2", "--quiet")
     whole, torn = tmp_path / "whole", tmp_path / "torn"

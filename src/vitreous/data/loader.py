@@ -78,6 +78,7 @@ class Loader:
         workers: threads that prepare batches ahead; 0 prepares them in the consumer. Never changes a batch.
         balanced: draw classes equally often; unlabelled samples are left out.
         after: applied to each training batch.
+        at_step: the transform of a training step, in place of ``transform``.
 
     Attributes:
         steps_per_epoch: training batches an epoch.
@@ -101,6 +102,7 @@ class Loader:
         workers: int = 1,
         balanced: bool = False,
         after: After | None = None,
+        at_step: Callable[[int], Transform] | None = None,
     ) -> None:
         if batch < 1 or batch % world:
             raise UsageError(f"A batch of {batch} cannot be shared by {world} processes; choose a multiple of {world}.")
@@ -122,6 +124,7 @@ class Loader:
         self.workers = workers
         self.balanced = balanced
         self.after = after
+        self.at_step = at_step
         self.steps_per_epoch = max(1, len(pictures) // batch)
         self.waited = 0.0
         self._order = lru_cache(maxsize=2)(self._draw_order)  # two: workers look ahead across the seam
@@ -173,7 +176,8 @@ class Loader:
             _stream(self.seed, _SAMPLE, i, piece.epoch, turn)
             for i, turn in zip(places, piece.turn.tolist(), strict=True)
         ]
-        return self.transform(samples, rng)
+        transform = self.transform if self.at_step is None or piece.step is None else self.at_step(piece.step)
+        return transform(samples, rng)
 
     def _join(self, pieces: list[Batch], step: int | None) -> Batch:
         batch = pieces[0] if len(pieces) == 1 else Batch._make(_cat(column) for column in zip(*pieces, strict=True))

@@ -69,6 +69,7 @@ class AugmentConfig:
     magnitude: float = 9.0  # of randaugment, 0..10
     num_ops: int = 2  # of randaugment: operations a picture
     erase: float = 0.0  # probability that a random rectangle is replaced by noise
+    off_after: float = 1.0  # share of training after which policy and erasing end; crops and mirror images stay
 
     def __post_init__(self) -> None:
         smallest, largest = self.crop_scale
@@ -82,10 +83,15 @@ class AugmentConfig:
             "magnitude": (0 <= self.magnitude <= 10, "a number from 0 to 10"),
             "num_ops": (self.num_ops >= 1, "1 or more (or choose policy none)"),
             "erase": (0 <= self.erase <= 1, "a probability from 0 to 1"),
+            "off_after": (0 <= self.off_after <= 1, "a share from 0 to 1"),
         }
         for name, (fine, wanted) in checks.items():
             if not fine:
                 raise UsageError(f"Augmentation {name} = {getattr(self, name)} cannot be; give {wanted}.")
+
+    def at(self, done: float) -> AugmentConfig:
+        """What is left of it when a share ``done`` of training is over."""
+        return self if done < self.off_after else replace(self, policy="none", erase=0.0)
 
 
 class Augment(Transform):

@@ -135,8 +135,16 @@ def build(
         guides.append(Locate(run.task.locate, network.backbone.dims[-1]))
     task = ClassifyTask(network, run.task, run.data.preprocess, prepared.class_counts["train"], *guides)
     mixer = Mixer(run.task.mix, run.network.classes, progress) if run.task.mix.is_on else None
+    early, late = task.views(True), task.views(True, done=1.0)
     train = Loader(
-        prepared.train, task.views(True), batch=batch, train=True, balanced=run.task.balanced, after=mixer, **share
+        prepared.train,
+        early,
+        batch=batch,
+        train=True,
+        balanced=run.task.balanced,
+        after=mixer,
+        at_step=lambda step: early if progress(step) < run.task.augment.off_after else late,
+        **share,
     )
     val = Loader(prepared.val, task.views(False), batch=batch, train=False, **share) if len(prepared.val) else None
     trainer = Trainer(

@@ -80,8 +80,8 @@ class ClassifyTask(Task):
         self.preprocess = preprocess
         self.register_buffer("weight", inverse_frequency(counts) if config.class_weights else None, persistent=False)
 
-    def views(self, train: bool) -> Transform:
-        return Augment(self.config.augment, self.preprocess) if train else Evaluate(self.preprocess)
+    def views(self, train: bool, done: float = 0.0) -> Transform:
+        return Augment(self.config.augment.at(done), self.preprocess) if train else Evaluate(self.preprocess)
 
     def loss(self, batch: Batch) -> Loss:
         features = self.network.features(batch.image)

@@ -50,8 +50,12 @@ class Task(nn.Module, ABC):
     network: Network
 
     @abstractmethod
-    def views(self, train: bool) -> Transform:
-        """How samples become a batch: augmented for training, the declared preprocessing otherwise."""
+    def views(self, train: bool, done: float = 0.0) -> Transform:
+        """How samples become a batch: augmented for training, the declared preprocessing otherwise.
+
+        Args:
+            done: share of training that is over; augmentation may end before it does.
+        """
 
     @abstractmethod
     def loss(self, batch: Batch) -> Loss:
