@@ -1,0 +1,153 @@
+"""Does any family fail on any kind of pictures? Each one's smallest network with nothing but defaults, one thread.
+
+    python bench/disasters.py --data ../shared/data [--only cct] [--core 1]
+
+A run is a disaster when it ends below twice the accuracy of chance, or below a logistic regression on 16x16 thumbnails
+of the same pictures, divided alike. Finished runs are kept in bench/results/disasters.json and not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from vitreous.analyse import probe
+from vitreous.config import from_dict
+from vitreous.data.loader import Loader
+from vitreous.data.prepare import DataConfig, Side, prepare
+from vitreous.data.preprocess import Preprocess
+from vitreous.data.transforms import Evaluate
+
+RESULTS = Path(__file__).parent / "results" / "disasters.json"
+SETS = {  # budget and further options of each
+    "digits": ("1m",),
+    "shapes": ("1m",),
+    "pets/breeds3": ("2m",),
+    "cifar10_jpeg": ("2m", "--set", "data.fraction=0.2353"),  # 1,000 of 4,250 training pictures
+}
+LARGE = {  # the smallest of each family
+    "cct": "cct_7_7x2_224",
+    "convnext": "convnext_atto",
+    "efficientnet": "efficientnet_b0",
+    "efficientvit": "efficientvit_b0",
+    "efficientvit_ms": "efficientvit_m0",
+    "hybrid": "auto",
+    "mobilenet": "mobilenetv3_small_050",
+    "mobilevit": "mobilevit_xxs",
+    "mobilevitv2": "mobilevitv2_050",
+    "resnet": "resnet18",
+    "swin": "swin_tiny_patch4_window7_224",
+    "swinv2": "swinv2_tiny_window8_256",
+    "vit": "vit_pico_patch8_96",
+}
+SMALL = {**LARGE, "cct": "cct_2_3x2_32", "resnet": "resnet20_cifar", "vit": "vit_pico_patch4_32"}  # for 32 px
+
+
+def load() -> dict[str, dict]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def keep(key: str, value: dict) -> None:
+    RESULTS.write_text(json.dumps({**load(), key: value}, indent=1) + "\n")
+
+
+def train(data: Path, name: str, model: str, core: int | None) -> dict:
+    """Accuracy and course of one run, and how its data was divided."""
+    budget, *options = SETS[name]
+    source = str(data / name) if (data / name).exists() else name
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = ["train", source, "--model", model, "--budget", budget, *options, "--out", str(out), "--quiet"]
+        done = subprocess.run(
+            [sys.executable, "-m", "vitreous", *command],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),
+        )
+        if done.returncode:
+            return {"failed": done.stderr.strip().splitlines()[-1]}
+        card, run = (json.loads((out / file).read_text()) for file in ("card.json", "run.json"))
+    return {
+        "model": card["network"]["model"],
+        "size": run["network"]["size"],
+        "accuracy": card["metrics"]["test"]["accuracy"],
+        "epochs": card["train"]["epochs"],
+        "pictures": card["metrics"]["test"]["count"],
+        "data": {**run["data"], "source": name},
+    }
+
+
+def thumbnails(data: Path, name: str, settings: dict) -> float:
+    """Test accuracy of a logistic regression on 16x16 thumbnails of the pictures that a run had."""
+    source = str(data / name) if (data / name).exists() else name
+    config = from_dict(DataConfig, {**settings, "source": source, "preprocess": {}})
+    small = Preprocess(size=16, store=16, policy=settings["preprocess"]["policy"])
+    prepared = prepare(DataConfig(**{**vars(config), "preprocess": small}))
+
+    def part(side: Side) -> tuple[np.ndarray, np.ndarray]:
+        pictures = prepared.pictures(side)
+        batches = list(Loader(pictures, Evaluate(small), batch=256, train=False).evaluate())
+        return (
+            np.concatenate([b.image.flatten(1).numpy() for b in batches]) / 255.0,
+            np.concatenate([b.label.numpy() for b in batches]),
+        )
+
+    features, labels = part("train")
+    solved = probe.logistic(features, labels, part("val"), classes=len(prepared.classes))
+    asked, true = part("test")
+    return probe.right(solved.logits(asked), true)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of real pictures")
+    parser.add_argument("--only", default="", help="what the names of families and sets contain, several with |")
+    parser.add_argument("--core", type=int, help="bind the runs to this core")
+    options = parser.parse_args()
+    cells = [(name, family) for family in LARGE for name in SETS]
+    for name, family in cells:
+        key = f"{name} {family}"
+        if key in load() or not any(part in key for part in options.only.split("|")):
+            continue
+        small = name != "pets/breeds3"
+        result = train(options.data, name, (SMALL if small else LARGE)[family], options.core)
+        if "data" in result and f"{name} thumbnails" not in load():
+            keep(f"{name} thumbnails", {"accuracy": thumbnails(options.data, name, result["data"])})
+        keep(key, result)
+    show()
+
+
+def show() -> None:
+    """The table, failures in red."""
+    results = load()
+    floor = {name: results.get(f"{name} thumbnails", {}).get("accuracy", 0.0) for name in SETS}
+    chance = {"digits": 0.1, "shapes": 0.25, "pets/breeds3": 1 / 3, "cifar10_jpeg": 0.1}
+    table = Table(title="Test accuracy with defaults, one thread", box=None)
+    table.add_column("family")
+    for name, (budget, *_) in SETS.items():
+        table.add_column(f"{name}, {budget}", justify="right")
+    table.add_row("thumbnails", *(f"{100 * floor[name]:.1f}" for name in SETS))
+    for family in LARGE:
+        row = []
+        for name in SETS:
+            got = results.get(f"{name} {family}", {})
+            bad = got.get("accuracy", 0.0) < max(floor[name], 2 * chance[name])
+            text = f"{100 * got['accuracy']:.1f} ({got['epochs']:.0f})" if "accuracy" in got else "-"
+            row.append(f"[red]{text}[/red]" if bad and got else text)
+        table.add_row(family, *row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
