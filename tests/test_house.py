@@ -50,8 +50,10 @@ MAY_IMPORT = {
         "run", "recipes", "results", "analyse", "reports", "store", "data", "models", "network", "training",
         "predictor", "config", "duration", "errors",
     },
+    "pretraining": {"run", "recipes", "comparison", "predictor", "errors"},
     "verbs": {
-        "comparison", "run", "recipes", "predictor", "data", "models", "weights", "training", "explain", "errors",
+        "pretraining", "comparison", "run", "recipes", "predictor", "data", "models", "weights", "training", "explain",
+        "errors",
     },
     "cli": {"verbs", "weights", "errors", "data", "predictor"},
 }  # fmt: skip

@@ -122,6 +122,10 @@ class Network(nn.Module):
         x = image.to(self.mean.dtype, memory_format=self.backbone.layout)
         return torch.addcmul(-self.mean / self.std, x, scale / self.std)  # (b, c, h, w)
 
+    def pixels(self, image: Tensor) -> Tensor:
+        """The inverse of ``normalise``: (b, c, h, w) -> the same in [0, 1], what lies outside cut off."""
+        return torch.addcmul(self.mean, image, self.std).clamp(0, 1)
+
     def optimise(self) -> Network:
         """A copy of this network that answers faster on CPUs, for inference alone: it can neither be trained nor saved.
 

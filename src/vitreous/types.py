@@ -34,6 +34,9 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # (b,) int64
     target: Tensor | None = None  # (b, k) float32, soft labels after mixup or cutmix
     mask: Tensor | None = None  # (b, h, w) int64
+    hidden: Tensor | None = None  # (b, n) bool, true for patches that a method hides, in reading order
+    views: Tensor | None = None  # (b, v, 3, h, w) further random views of each picture, at the size of ``image``
+    crops: Tensor | None = None  # (b, m, 3, h', w') small random views
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on ``device``; copies are asynchronous where the device allows it."""

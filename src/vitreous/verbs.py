@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Never
 
 from vitreous.comparison.verb import compare
+from vitreous.pretraining.verb import pretrain
 
 if TYPE_CHECKING:
     from vitreous.data.check import CheckResult
@@ -30,6 +31,7 @@ __all__ = [
     "list_models",
     "load",
     "predict",
+    "pretrain",
     "report",
     "resume",
     "trace",

@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -139,19 +139,25 @@ def models(pattern: str = "*", *, json: bool = False) -> int:
     return show.models(verbs.list_models(pattern), form="json" if json else "table")
 
 
-def _torch_free(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """``verb`` without its return annotation, which names a type in a room that would load torch to be resolved."""
+def _torch_free(verb: Callable[..., Any], **called: str) -> Callable[..., Any]:
+    """``verb`` without its return annotation, which names a type in a room that would load torch to be resolved.
+
+    Args:
+        called: options that have another name than Python allows them.
+    """
 
     @functools.wraps(verb)
     def call(*arguments: Any, **options: Any) -> Any:
         return verb(*arguments, **options)
 
-    call.__annotations__ = {name: hint for name, hint in verb.__annotations__.items() if name != "return"}
+    hints = {name: hint for name, hint in verb.__annotations__.items() if name != "return"}
+    call.__annotations__ = hints | {n: Annotated[str | None, Parameter(name=option)] for n, option in called.items()}
     return call
 
 
 app.command(_torch_free(verbs.check))
 app.command(_torch_free(verbs.train))
+app.command(_torch_free(verbs.pretrain, begin="--from"))
 app.command(_torch_free(verbs.compare))
 app.command(_torch_free(verbs.resume))
 app.command(_torch_free(verbs.evaluate), name=["eval", "evaluate"])

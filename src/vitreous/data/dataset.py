@@ -149,6 +149,49 @@ class ArraySource(Source):
         return None if self.masks is None else self.masks[i]
 
 
+class Joined(Source):
+    """Several sources as one: the first with its classes and split, then the pictures of the others, all for training.
+
+    Args:
+        first: what the whole is called after.
+        others: without labels.
+    """
+
+    def __init__(self, first: Source, others: Sequence[Source]) -> None:
+        self._parts = (first, *others)
+        self._starts = np.cumsum([0, *map(len, self._parts)])
+        self.root, self.classes = first.root, first.classes
+        self.labels = np.concatenate([part.labels for part in self._parts])
+        rest = np.zeros(len(self.labels) - len(first), np.int8)
+        self.split = None if first.split is None else np.concatenate([first.split, rest])
+        self.strays = first.strays
+        self.notices = tuple(dict.fromkeys(sentence for part in self._parts for sentence in part.notices))
+
+    def name(self, i: int) -> str:
+        part, place = self._find(i)
+        return part.name(place) if part is self._parts[0] else os.path.join(part.root, part.name(place))
+
+    def read(self, i: int) -> bytes:
+        part, place = self._find(i)
+        return part.read(place)
+
+    def mask(self, i: int) -> NDArray[np.uint8] | None:
+        part, place = self._find(i)
+        return part.mask(place)
+
+    def _find(self, i: int) -> tuple[Source, int]:
+        part = int(np.searchsorted(self._starts, i, side="right")) - 1
+        return self._parts[part], i - int(self._starts[part])
+
+
+def without_labels(source: Source) -> Source:
+    """``source`` as if nobody knew of which class and on which side its pictures are."""
+    other = copy.copy(source)
+    other.classes, other.split = (), None
+    other.labels = np.full(len(source), UNLABELLED, np.int64)
+    return other
+
+
 def without_classes(source: Source, unused: NDArray[np.bool_]) -> Source:
     """``source`` as if the classes marked in ``unused`` (k,) were not: their pictures have no label."""
     kept = np.flatnonzero(~unused)

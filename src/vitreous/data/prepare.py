@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.data.cache import Cache
-from vitreous.data.dataset import Pictures, Source, open_source, without_classes
+from vitreous.data.dataset import Joined, Pictures, Source, open_source, without_classes, without_labels
 from vitreous.data.duplicates import exact_groups, near_groups, without_scenes
 from vitreous.data.memory import Memory
 from vitreous.data.preprocess import Preprocess
@@ -32,13 +32,17 @@ from vitreous.data.remarks import (
     scene_notices,
     split_notices,
     thin_notices,
+    unlabelled_notices,
 )
 from vitreous.data.split import LEFT_OUT, SIDES, split, thinned
 from vitreous.data.survey import Progress, Survey, survey
 from vitreous.errors import UsageError
 from vitreous.types import UNLABELLED
 
-Side = Literal["train", "val", "test"]
+Side = Literal["train", "val", "test", "unlabelled"]
+
+_PARTS = (*SIDES, "unlabelled")
+_UNLABELLED_PART = len(SIDES)
 
 MOST_LEFT_OUT = 0.1
 """Share of the pictures that may be left out for looking like one on another side of a given split."""
@@ -59,6 +63,7 @@ class DataConfig:
         cache_gib: bound on them.
         split_salt: another text draws another split of the same data.
         fraction: share of each class's training pictures that is used; a smaller one is part of a larger one.
+        unlabelled: further sources of pictures, of whose labels, if they have any, nothing is known.
     """
 
     source: str
@@ -71,6 +76,7 @@ class DataConfig:
     cache_gib: float = 8.0
     split_salt: str = ""
     fraction: float = 1.0
+    unlabelled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.allow_bad <= 1:
@@ -86,7 +92,7 @@ class Prepared:
     """A data set that is ready to train on.
 
     Attributes:
-        split: (n,) int8 of 0 train, 1 val, 2 test, -1 left out.
+        split: (n,) int8 of 0 train, 1 val, 2 test, 3 unlabelled, -1 left out.
         groups: (n,) equal numbers for copies of one picture; -1 for pictures that cannot be used.
         found: what the user should know of the pictures, one sentence each.
         divided: the same of how they were divided.
@@ -118,7 +124,7 @@ class Prepared:
 
         Their order is that of their digests: what files are called, and which others lie beside them, is of no account.
         """
-        chosen = self.split == SIDES.index(side) if side != "all" else self.survey.usable
+        chosen = self.split == _PARTS.index(side) if side != "all" else self.survey.usable
         return self._by_contents[chosen[self._by_contents]]
 
     @cached_property
@@ -161,7 +167,8 @@ class Prepared:
     @property
     def digests(self) -> dict[str, str]:
         """Side to one SHA-256 over the contents and class names of its pictures: all that training depends on."""
-        return {name: self._digest(number) for number, name in enumerate(SIDES)}
+        parts = _PARTS if (self.split == _UNLABELLED_PART).any() else SIDES
+        return {name: self._digest(number) for number, name in enumerate(parts)}
 
     def _digest(self, side: int) -> str:
         names = ("", *self.classes)
@@ -175,6 +182,7 @@ def prepare(
     config: DataConfig,
     *,
     labelled: bool = True,
+    unlabelled: bool = False,
     source: Source | None = None,
     workers: int = 2,
     progress: Progress | None = None,
@@ -184,6 +192,8 @@ def prepare(
     Args:
         config: the data.
         labelled: labels are needed; without, every picture is taken and classes play no part.
+        unlabelled: beside them, pictures without a label are wanted, also from ``config.unlabelled``. Those that are
+            like one of validation or test are left out. The labelled ones are divided as if there were no others.
         source: pictures that are open already, instead of ``config.source``.
         workers: threads that read and decode.
         progress: told ``(done, in all)``.
@@ -195,6 +205,8 @@ def prepare(
     source = source if source is not None else open_source(config.source)
     if labelled:
         refuse_unlabelled(source)
+    if unlabelled and config.unlabelled:
+        source = Joined(source, [without_labels(open_source(place)) for place in config.unlabelled])
     folder = cache_folder(config)
     cache = Cache.open(folder, config.preprocess, int(config.cache_gib * 2**30))
     seen = survey(
@@ -214,6 +226,9 @@ def prepare(
     sides = thinned(divided.sides, labels, seen.digests, divided.groups, config.fraction)
     if labelled:
         refuse_sides(source, sides, val=config.val)
+    further, alike = seen.usable & ~usable if unlabelled else np.zeros_like(usable), 0
+    if further.any():
+        sides, alike = _with_unlabelled(sides, seen, further)
     return Prepared(
         config=config,
         source=source,
@@ -222,15 +237,24 @@ def prepare(
         split=sides,
         groups=divided.groups,
         unused=unused,
-        found=(*source.notices, *cache.notices, *notices(source, seen, usable, unused)),
+        found=(*source.notices, *cache.notices, *notices(source, seen, usable | further, unused)),
         divided=(
             *split_notices(source.split, divided.sides, usable),
             *likeness_notices(source, divided.alike),
             *(scene_notices(source, divided.scenes) if labelled else ()),
             *thin_notices(divided.sides, sides),
+            *unlabelled_notices(int((sides == _UNLABELLED_PART).sum()), alike),
             *(class_notices(source, sides) if labelled else ()),
         ),
     )
+
+
+def _with_unlabelled(sides: NDArray[np.int8], seen: Survey, further: NDArray[np.bool_]) -> tuple[NDArray[np.int8], int]:
+    """``sides`` with the ``further`` pictures, and how many of those are left out for being like one held out."""
+    near = near_groups(exact_groups(seen.digests, seen.usable), seen.hashes, seen.thumbnails)
+    held_out = np.isin(sides, (SIDES.index("val"), SIDES.index("test")))
+    alike = further & np.isin(near, near[held_out])
+    return np.where(further & ~alike, np.int8(_UNLABELLED_PART), sides), int(alike.sum())
 
 
 def _without_unused(source: Source, usable: NDArray[np.bool_]) -> tuple[Source, tuple[str, ...]]:

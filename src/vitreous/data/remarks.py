@@ -154,6 +154,14 @@ def thin_notices(sides: NDArray[np.int8], used: NDArray[np.int8]) -> Iterator[st
         yield f"Of {there:,} training pictures {kept:,} are used, as data.fraction says."
 
 
+def unlabelled_notices(count: int, alike: int) -> Iterator[str]:
+    """How many pictures teach without a label, and how many may not."""
+    if count:
+        yield f"Without a label, to be learned from all the same: {counted(count)}."
+    if alike:
+        yield f"Left out of those as they are like one of validation or test: {counted(alike)}."
+
+
 def _names(classes: Sequence[str], indices: NDArray[np.int64]) -> str:
     shown = ", ".join(printable(classes[int(i)]) for i in indices[:3])
     return f"{len(indices)} classes ({shown}, ...)" if len(indices) > 3 else f"class {shown}"

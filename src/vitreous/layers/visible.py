@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -17,3 +18,10 @@ def visible(tokens: Tensor, mask: Tensor) -> Tensor:
         raise ValueError("every row of the mask must hide the same number of tokens")
     # index_select, because the backward pass of boolean indexing is far slower
     return tokens.reshape(b * n, d).index_select(0, (~mask).flatten().nonzero()[:, 0]).view(b, -1, d)
+
+
+def restored(tokens: Tensor, mask: Tensor, filler: Tensor) -> Tensor:
+    """The inverse of ``visible``: tokens (b, m, d) in their places, ``filler`` (d,) where ``mask`` (b, n) hides one."""
+    place = (~mask).cumsum(dim=1).sub(1).clamp(min=0)  # (b, n): which of the visible tokens stands here
+    spread = tokens.gather(1, place[..., None].expand(-1, -1, tokens.shape[2]))  # (b, n, d)
+    return torch.where(mask[..., None], filler.to(tokens.dtype), spread)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from vitreous import config as configs
-from vitreous.data.dataset import BUILTIN, Source
+from vitreous.data.dataset import BUILTIN, Source, open_source
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import UsageError
 from vitreous.layers.lora import merge
@@ -115,7 +115,7 @@ def _work(
         if device.is_first and not going_on:
             folder.require_free(overwrite=overwrite)
         prepared = prepared or _prepare(run, source, device, quiet=quiet)
-        run = replace(run, network=replace(run.network, classes=len(prepared.classes)))
+        run = replace(run, network=replace(run.network, classes=max(len(prepared.classes), 1)))
         changed = _other_data(folder.path if going_on else like, prepared)
         if changed and going_on and not force:
             raise UsageError(
@@ -184,11 +184,14 @@ def _prepare(run: Run, source: Source | None, device: Device, *, quiet: bool) ->
     if not device.is_first:
         device.barrier()
     with counting("Looking at every picture", quiet=quiet or not device.is_first) as progress:
-        prepared = prepare(run.data, source=source, progress=progress)
+        source = source if source is not None else open_source(run.data.source)
+        labelled = run.pretrain is None or len(source.classes) > 1
+        further = run.pretrain is not None
+        prepared = prepare(run.data, labelled=labelled, unlabelled=further, source=source, progress=progress)
     if device.is_first:
         device.barrier()
     # that no picture of a class can be used is known only now
-    if run.network.classes not in (len(prepared.classes), len(prepared.classes) + len(prepared.unused)):
+    if labelled and run.network.classes not in (len(prepared.classes), len(prepared.classes) + len(prepared.unused)):
         raise UsageError(
             f"network.classes = {run.network.classes}, but the data has {len(prepared.classes)} classes; "
             "set it, or train on the same data."
@@ -225,6 +228,11 @@ def _finish(
     network, device = trainer.task.network, trainer.device
     network.load_state_dict(fitted.weights)
     merge(network)
+    if run.pretrain is not None and prepared.classes:
+        baseline = frozen.probe(network, prepared, fresh=True)
+        trainer.log.say(baseline.told())
+        folder.write(frozen.FILE, to_json(baseline.facts()))
+    brief = brief or not prepared.classes
     found = outcome.measure(network, prepared)
     trusted = trust.Trust({}, {}) if brief else trust.examine(network, prepared, found)
     taught = 0.0 if teacher is None else float(teacher.facts["seconds"])
@@ -252,6 +260,7 @@ def _facts(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) -> dic
         "initialisation": _scratch(run) if run.weights is None else f"weights of {_origin(run.weights)}",
         "train": {**configs.to_dict(run.train), "steps": fitted.steps, "epochs": round(epochs, 2)},
         "augmentation": configs.to_dict(run.task),
+        **({} if run.pretrain is None else {"pretrain": configs.to_dict(run.pretrain)}),
         **({"frozen": read_json(folder.path / frozen.FILE)} if (folder.path / frozen.FILE).exists() else {}),
         "selection": {"step": fitted.step, "metric": "accuracy on validation less 1e-5 loss", "value": fitted.score},
         "device": machine["device"],

@@ -76,8 +76,12 @@ def answer(network: Network, pictures: Pictures, batch: int = 64) -> Answers:
 
 
 def measure(network: Network, prepared: Prepared) -> Outcome:
-    """Answer validation and test; fit the temperature on validation (Guo et al. 2017, section 4.2); score both."""
-    answers = {side: answer(network, prepared.pictures(side)) for side in SIDES}
+    """Answer validation and test, if they have labels, and score both.
+
+    The temperature is fitted on validation (Guo et al. 2017, section 4.2).
+    """
+    sides = SIDES if prepared.classes else ()
+    answers = {side: answer(network, prepared.pictures(side)) for side in sides}
     answers = {side: a for side, a in answers.items() if len(a.labels)}
     temperature = fit_temperature(*_numbers(answers["val"])) if "val" in answers else 1.0
     scores = {side: score(*_numbers(a), prepared.classes, temperature) for side, a in answers.items()}

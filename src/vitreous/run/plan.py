@@ -10,13 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from vitreous import config as configs
 from vitreous.data.loader import Loader
 from vitreous.data.mix import Mixer
 from vitreous.data.prepare import DataConfig, Prepared
 from vitreous.errors import DamagedFile, UsageError
 from vitreous.network import Network, NetworkConfig
+from vitreous.run import methods
+from vitreous.run.methods import PretrainConfig
 from vitreous.run.teacher import Teacher, TeacherConfig
+from vitreous.run.watch import Watcher
 from vitreous.store.checkpoint import RUN, RunFolder
 from vitreous.tasks.classify import ClassifyConfig, ClassifyTask
 from vitreous.tasks.distill import Distill
@@ -65,6 +70,8 @@ class Run:
         tune: what becomes of these weights.
         init: how attention begins without ``weights``: as its family has it, or "mimetic" (``layers.mimetic``).
         teacher: a frozen network whose answers are matched beside the labels.
+        pretrain: learn from the pictures alone, also from those without a label; ``task`` then says only how they are
+            varied.
         seed: of everything random.
         workers: threads that prepare batches; no influence on the result.
         tensorboard: also write events for TensorBoard.
@@ -78,6 +85,7 @@ class Run:
     tune: TuneConfig = field(default_factory=TuneConfig)
     init: Literal["default", "mimetic"] = "default"
     teacher: TeacherConfig | None = None
+    pretrain: PretrainConfig | None = None
     seed: int = 0
     workers: int = 1
     tensorboard: bool = False
@@ -127,6 +135,8 @@ def build(
         return trainer.progress(step)
 
     device.seed(run.seed, -2)  # what guides begin with depends on nothing that was drawn before
+    if run.pretrain is not None:
+        return _without_labels(run, prepared, network, folder, device, log=log, spent=spent, share=share)
     guides: list[Guide] = []
     if run.teacher is not None and teacher is not None:
         widths = run.teacher.width(network), teacher.width
@@ -147,6 +157,54 @@ def build(
         **share,
     )
     val = Loader(prepared.val, task.views(False), batch=batch, train=False, **share) if len(prepared.val) else None
+    trainer = Trainer(
+        task,
+        run.train,
+        train=train,
+        val=val,
+        folder=folder,
+        device=device,
+        seed=run.seed,
+        identity=identity(run, prepared),
+        spent=spent,
+        log=log,
+    )
+    return trainer
+
+
+def _without_labels(
+    run: Run,
+    prepared: Prepared,
+    network: Network,
+    folder: RunFolder,
+    device: Device,
+    *,
+    log: Log | None,
+    spent: float,
+    share: dict[str, Any],
+) -> Trainer:
+    """The trainer of a run that learns without labels."""
+    assert run.pretrain is not None
+    batch, preprocess = run.train.batch, run.data.preprocess
+    pictures = prepared.subset(np.concatenate([prepared.indices("train"), prepared.indices("unlabelled")]))
+    least = max(1, len(pictures) // batch)
+
+    def progress(step: int) -> float:  # known to the trainer alone, which is made after the task
+        return trainer.progress(step)
+
+    watcher = Watcher(prepared, preprocess, device, batch=batch, least=least)
+    task = methods.make(
+        run.pretrain,
+        network,
+        preprocess,
+        run.task.augment,
+        watcher,
+        device=device,
+        progress=progress,
+    )
+    train = Loader(pictures, task.views(True), batch=batch, train=True, **share)
+    # the views of training, so that the loss means the same; the same ones each time, as nothing is shuffled
+    val = Loader(prepared.val, task.views(True), batch=batch, train=False, **share)
     trainer = Trainer(
         task,
         run.train,

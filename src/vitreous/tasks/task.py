@@ -5,9 +5,10 @@ Knows nothing of any concrete task, and nothing of how the loop is run.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -68,9 +69,58 @@ class Task(nn.Module, ABC):
     def after_step(self, step: int) -> None:
         """Called once after each optimiser step: teachers, centres, queues."""
 
+    def halted(self) -> str:
+        """Why training should end now, in a sentence with the remedy; empty as long as it should not."""
+        return ""
+
     @abstractmethod
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
         """Metrics over ``batches``; with ``gather`` they are those of all processes together.
 
         The result holds ``score`` (larger is better): what the best checkpoint is chosen by.
         """
+
+
+class Watch(Protocol):
+    """Looks at what a network has learned without labels while it learns."""
+
+    def __call__(self, task: SelfSupervised, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
+        """As ``Task.evaluate``; ``batches`` are training views of pictures that are held out."""
+        ...
+
+    def halted(self) -> str:
+        """As ``Task.halted``."""
+        ...
+
+
+class SelfSupervised(Task):
+    """Learns from pictures alone. The classifier of ``network`` stays as it is.
+
+    Attributes:
+        nothing: the loss of a network that has learned nothing, in ``parts["loss"]``'s unit; infinite if there is none.
+        by_loss: whether a smaller loss on held-out pictures means better features.
+        step: how many steps were taken.
+    """
+
+    nothing: float = math.inf
+    by_loss: bool = True
+
+    def __init__(self, network: Network, watch: Watch) -> None:
+        super().__init__()
+        network.head.requires_grad_(False)
+        self.network = network
+        self.watch = watch
+        self.step = 0
+
+    def after_step(self, step: int) -> None:
+        self.step = step + 1
+
+    def halted(self) -> str:
+        return self.watch.halted()
+
+    def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
+        return self.watch(self, batches, gather)
+
+    @abstractmethod
+    def show(self, batch: Batch) -> Tensor:
+        """What is learned, to look at: (b, v, 3, h, w) in [0, 1], for each picture of ``batch`` v panels in a row."""

@@ -134,11 +134,6 @@ def split(batch: Batch, parts: int) -> Iterator[Batch]:
     """``batch`` in at most ``parts`` pieces of nearly equal size."""
     size = math.ceil(len(batch.label) / parts)
     for start in range(0, len(batch.label), size):
-        piece = slice(start, start + size)
         yield Batch(
-            image=batch.image[piece],
-            label=batch.label[piece],
-            index=batch.index[piece],
-            target=None if batch.target is None else batch.target[piece],
-            mask=None if batch.mask is None else batch.mask[piece],
+            **{name: column[start : start + size] for name, column in batch._asdict().items() if column is not None}
         )

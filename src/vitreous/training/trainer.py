@@ -97,6 +97,7 @@ class Trainer:
         self._stop = StopSwitch()
         self._saved = (0, time.monotonic())
         self._journal: Journal | None = None
+        self._halted = False  # some process saw the task end its training
         self._plan = Plan(steps=_PROBE, evaluate_every=_PROBE)  # until fit() decides
 
     def progress(self, step: int) -> float:
@@ -136,6 +137,9 @@ class Trainer:
             due = self._plan.is_milestone(counters.step) or (self.config.evaluate_first and counters.step == 0)
             if due and counters.evaluated < counters.step:
                 self._milestone()
+            if self._halted or self.task.halted():
+                self._halt()
+                return
             if counters.step >= self._plan.end or self._is_stale():
                 return
             self._segment()
@@ -146,20 +150,29 @@ class Trainer:
         with closing(self.train.train(counters.step, plan.next_milestone(counters.step))) as batches:
             for batch in batches:
                 report = self._advance(batch)
-                stop, save = report.signals
+                stop, save, self._halted = report.signals
                 if stop:
                     self._interrupt()
+                if self._halted:
+                    return
                 if save and not plan.is_milestone(counters.step):
                     self._save()
                     if self._plan is not plan:
                         return
+
+    def _halt(self) -> None:
+        """End before the plan does; what was best until then is kept, if anything was better than the beginning."""
+        counters, why = self._state.counters, self.task.halted()
+        if counters.best is None or counters.best_step == 0:
+            raise TrainingDiverged(why)
+        self.log.notice(f"{why} Kept are the weights of step {counters.best_step}.")
 
     def _advance(self, batch: Batch) -> Report:
         """One step and its row; three bad ones in a row lead back to the last milestone."""
         counters, step = self._state.counters, self._state.counters.step
         optim = self.config.optim
         factor = warmup_cosine(self._plan.progress(step + 0.5), optim.warmup, optim.last_lr) * counters.lr_scale
-        signals = (self._stop.number > 0, self._is_save_due(step + 1))
+        signals = (self._stop.number > 0, self._is_save_due(step + 1), bool(self.task.halted()))
         report = self._stepper.update(batch, step, factor, signals)
         counters.step += 1
         row = self._row() | report.values | {"lr": optim.rate * factor, "gradient": report.norm}

@@ -1,0 +1,64 @@
+"""A complete run that learns without labels: which network, how pictures are varied, how long, with the reason.
+
+The measurements behind the choices stand in docs/recipes.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from vitreous.data.dataset import Source, open_source
+from vitreous.data.transforms import AugmentConfig
+from vitreous.errors import BadData
+from vitreous.recipes import auto
+from vitreous.recipes.wishes import Wishes
+from vitreous.run.methods import Method, PretrainConfig
+from vitreous.run.plan import Run
+from vitreous.tasks.mae import MaeConfig
+from vitreous.training.optim import OptimConfig
+
+LEAST = 100  # pictures; fewer teach nothing that is worth the time
+BATCH = 128
+
+
+def choose(
+    wishes: Wishes, method: Method, *, unlabelled: tuple[str, ...] = (), source: Source | None = None
+) -> tuple[Run, list[str]]:
+    """The run for ``wishes`` with ``method``, and why it is as it is.
+
+    Args:
+        unlabelled: further sources of pictures.
+
+    Raises:
+        UsageError: an unknown model, one that does not go with the method, or wishes that contradict each other.
+        BadData: fewer than ``LEAST`` pictures.
+    """
+    source = source if source is not None else open_source(wishes.data)
+    pictures = len(source) + sum(len(open_source(place)) for place in unlabelled)
+    if pictures < LEAST:
+        raise BadData(
+            f"{pictures} pictures are too few to learn from without labels; give {LEAST} or more, also with "
+            "--unlabelled, or begin with published weights: vitreous train --pretrained."
+        )
+    if wishes.model == "auto":
+        side = wishes.size or auto.glance(source).side
+        wishes = replace(wishes, model=_model(side))
+    run, reasons = auto.choose(wishes, source)
+    augment = AugmentConfig(crop_scale=(0.2, 1.0), flip=run.task.augment.flip)
+    batch = wishes.batch or int(np.clip(2 ** np.floor(np.log2(pictures / 4)), 16, BATCH))
+    optim = OptimConfig(name="muon", ema=None)
+    train = replace(run.train, optim=optim, batch=batch, evaluate_first=True)
+    return replace(
+        run,
+        data=replace(run.data, unlabelled=unlabelled),
+        task=replace(run.task, augment=augment),
+        train=train,
+        pretrain=PretrainConfig(mae=MaeConfig()),
+    ), reasons
+
+
+def _model(side: int) -> str:
+    """The plain ViT for pictures of ``side`` pixels."""
+    return "vit_pico_patch4_32" if side < 48 else "vit_pico_patch8_64" if side < 80 else "vit_pico_patch8_96"
