@@ -22,8 +22,9 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is read from, or left in, the cache of the person who runs the tests."""
+    """Nothing is read from, or left in, the caches of the person who runs the tests."""
     monkeypatch.setenv("VITREOUS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path_factory.getbasetemp() / "hub"))  # read when the client is imported
 
 
 def draw(folder: Path, kind: str, number: int, side: int = 24) -> Path:

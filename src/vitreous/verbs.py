@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vitreous.explain.trace import Trace
     from vitreous.network import Network
     from vitreous.predictor import Predictor
+    from vitreous.recipes import Wishes
     from vitreous.results import Classes
     from vitreous.run.review import Evaluation
     from vitreous.weights.ledger import Listed
@@ -66,6 +67,7 @@ def check(data: str | Path, *, out: str | Path | None = None, quiet: bool = Fals
 def train(
     data: str | Path,
     *,
+    recipe: Literal["auto", "scratch", "plain"] = "auto",
     model: str = "auto",
     out: str | Path | None = None,
     budget: str | None = None,
@@ -94,6 +96,9 @@ def train(
     data
         Folder of class folders (or of train/val/test folders of class folders), CSV file with the columns
         path,label[,split], an embedded set (digits, shapes), or the run.json of an earlier run.
+    recipe
+        How what is left open is chosen: auto begins with published weights if they are in the cache already and suit
+        the pictures, else from scratch; scratch never begins with weights; plain is a textbook's, to compare with.
     model
         A name from `vitreous models`, or auto: chosen from the data.
     out
@@ -134,34 +139,29 @@ def train(
     quiet
         No progress bar, and no lines of what was chosen and left out; the report has them.
     """
+    given = locals()
     from vitreous import recipes
     from vitreous.run import execution
 
-    if Path(data).suffix == ".json":
-        _refuse_beside_a_run(locals())
-        plan, reasons = recipes.repeat(data), list[str]()
-    else:
-        wishes = recipes.Wishes(
-            data=str(data),
-            model=model,
-            budget=budget,
-            epochs=epochs,
-            size=size,
-            batch=batch,
-            resize=resize,
-            weights=None if weights is None else str(weights),
-            pretrained=pretrained,
-            tune=tune,
-            teacher=None if teacher is None else str(teacher),
-            seed=seed,
-            workers=workers,
-            allow_bad=allow_bad,
-            tensorboard=tensorboard,
-        )
-        plan, reasons = recipes.choose(wishes)
-    plan = recipes.adjust(plan, set)
     like = Path(data).parent if Path(data).suffix == ".json" else None
+    if like is None:
+        plan, reasons = recipes.choose(_wishes(given))
+    else:
+        _refuse_beside_a_run(given)
+        plan, reasons = recipes.adjust(recipes.repeat(data), set), list[str]()
     return execution.execute(plan, out, reasons=reasons, like=like, overwrite=overwrite, quiet=quiet)
+
+
+def _wishes(given: Mapping[str, Any]) -> Wishes:
+    """The arguments of ``train`` but for where the run goes and what is shown of it, paths as texts."""
+    from vitreous.recipes import Wishes
+
+    wishes: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in given.items()
+        if name not in ("out", "overwrite", "quiet")
+    }
+    return Wishes(**wishes)
 
 
 def _refuse_beside_a_run(given: Mapping[str, Any]) -> None:

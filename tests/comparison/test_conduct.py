@@ -207,6 +207,14 @@ def test_a_share_that_is_seen_more_often_gets_stronger_augmentation(photos, monk
     assert (whole.run.task.augment.policy, part.run.task.augment.policy) == ("none", "trivial")
 
 
+def test_augmentation_follows_the_length_that_was_set(photos):
+    source = open_source(str(photos))
+    for length, policy in (("train.epochs=10", "none"), ("train.epochs=100", "trivial")):
+        question = Question(data=str(photos), models=("resnet20_cifar",), size=32, set=(length,))
+        (arm,) = makers.arms(question, source, makers.data_of(question, source), 60.0)
+        assert arm.run.task.augment.policy == policy and arm.run.train.budget_seconds is None
+
+
 def test_runs_of_one_name_to_begin_with_have_folders_of_their_own(compared, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for place in ("a", "b"):

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from vitreous.errors import BadData, UsageError
 from vitreous.network import IMAGENET_MEAN, IMAGENET_STD, NetworkConfig, build_network
-from vitreous.recipes import Wishes, choose
+from vitreous.recipes import Wishes, adjust, choose
 from vitreous.recipes.scratch import expected_epochs
 from vitreous.weights import foreign
 
@@ -147,6 +147,12 @@ def test_places_are_kept_so_that_they_lead_there_from_elsewhere(folder, monkeypa
         ({"epochs": 0}, "--epochs must be more than 0"),
         ({"epochs": float("nan")}, "--epochs must be more than 0"),
         ({"budget": "soon"}, "soon"),
+        ({"recipe": "best"}, "--recipe is one of auto, scratch, plain"),
+        ({"recipe": "scratch", "pretrained": True}, "--recipe scratch begins from scratch"),
+        ({"recipe": "plain", "weights": "runs/a"}, "--recipe plain begins from scratch"),
+        ({"recipe": "scratch", "set": ["weights=runs/a"]}, "--recipe scratch begins from scratch"),
+        ({"recipe": "plain", "teacher": "resnet18"}, "without a teacher"),
+        ({"set": ["train.epochs"]}, "write NAME=VALUE"),
     ],
 )
 def test_wishes_that_cannot_be_are_refused_before_any_work(wish: dict[str, object], words: str) -> None:
@@ -168,6 +174,45 @@ def test_pictures_that_are_seen_often_are_varied_more(folder) -> None:
         assert run.task.augment.policy == policy
         assert any("TrivialAugment" in reason for reason in reasons) == (policy == "trivial")
     assert choose(Wishes(data="digits", epochs=100))[0].task.augment.policy == "none"
+
+
+@pytest.mark.parametrize(
+    ("changes", "policy"),
+    [
+        (["train.epochs=10"], "none"),
+        (["train.epochs=100"], "trivial"),
+        (["train.steps=100"], "none"),  # 40 pass through in batches of 4: ten times each
+        (["train.steps=1000"], "trivial"),
+        (["train.steps=100", "train.batch=40"], "trivial"),
+        (["train.epochs=100", "task.augment.policy=three"], "three"),
+        (["train.epochs=100", "task.augment.flip=0"], "none"),
+    ],
+)
+def test_variation_follows_the_length_that_was_set(folder, changes: list[str], policy: str) -> None:
+    """Whatever the default budget would have asked for."""
+    place = str(folder(40, 40, 47))  # 40 of them to learn from
+    run, reasons = choose(Wishes(data=place, batch=4, set=changes))
+    assert run.task.augment.policy == policy
+    assert any("TrivialAugment" in reason for reason in reasons) == (policy == "trivial")
+    assert not any("--budget" in reason for reason in reasons), "that default is not what holds"
+    if len(changes) == 1 and "epochs" in changes[0]:
+        assert run == choose(Wishes(data=place, batch=4, epochs=float(changes[0].split("=")[1])))[0]
+
+
+def test_the_textbook_control_is_what_its_name_says() -> None:
+    novice = ["train.optim.name=adamw", "train.optim.ema=none", "task.label_smoothing=0", "task.augment.policy=none"]
+    for wishes in ({"data": "digits"}, {"data": "shapes", "model": "vit_pico_patch4_32", "size": 32, "epochs": 100}):
+        plain, reasons = choose(Wishes(recipe="plain", **wishes))
+        assert plain == adjust(choose(Wishes(**wishes))[0], novice)
+        assert any(reason.startswith("recipe plain: AdamW") for reason in reasons)
+    changed, _ = choose(Wishes(data="digits", recipe="plain", set=["train.optim.name=sgd"]))
+    assert changed.train.optim.name == "sgd", "what was set counts more"
+
+
+def test_from_scratch_is_said(folder) -> None:
+    place = str(folder(40, 40))
+    run, reasons = choose(Wishes(data=place, recipe="scratch"))
+    assert run == choose(Wishes(data=place))[0] and any(reason.startswith("recipe scratch") for reason in reasons)
 
 
 def test_nothing_is_said_of_variation_that_tuning_does_not_have(folder, tmp_path: Path) -> None:

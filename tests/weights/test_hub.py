@@ -55,11 +55,16 @@ def refused(kind: type[VitreousError], *words: str) -> str:
 
 def test_a_file_is_fetched_once_and_kept(hub: FakeHub, tmp_path: Path) -> None:
     hub.add(NAME, DATA)
+    assert client.cached(NAME) is None and hub.asked == []
     first = client.fetch(NAME)
     assert first.path.read_bytes() == DATA and first.sha256 == sha256_file(first.path)
     assert first.path.is_relative_to(tmp_path / "home" / "hub")
     assert client.fetch(NAME) == first
     assert hub.transfers() == [None]
+    asked = len(hub.asked)
+    assert client.cached(NAME) == first and len(hub.asked) == asked
+    first.path.resolve().write_bytes(DATA[:-1])
+    assert client.cached(NAME) is None, "a damaged file is not there"
 
 
 def test_without_a_network_the_cache_answers(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -76,7 +81,7 @@ def test_without_a_network_the_cache_answers(hub: FakeHub, monkeypatch: pytest.M
 @pytest.mark.parametrize("endpoint", ["http://[::1", "http://host:port", "nonsense", "ftp://x", ""])
 def test_an_endpoint_that_is_no_address(endpoint: str, tmp_path: Path) -> None:
     """In a process of its own: the client's own modules fall over such an address when they are first used."""
-    asked = f"assert hub.known({NAME!r}) is None and not hub.is_cached({NAME!r})"  # neither needs an address
+    asked = f"assert hub.known({NAME!r}) is None and hub.cached({NAME!r}) is None"  # neither needs an address
     code = f"from vitreous.weights import hub; {asked}; hub.fetch({NAME!r})"
     home = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
     done = subprocess.run(

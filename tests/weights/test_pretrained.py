@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fake_hub
 import pytest
@@ -20,6 +22,7 @@ from vitreous.cli.main import main
 from vitreous.errors import DamagedFile, Unreachable, UsageError
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.run import execution
+from vitreous.weights import hub as client
 from vitreous.weights import ledger, pretrained
 
 MODEL, TAG = "vit_tiny_patch16_224", "augreg_in21k_ft_in1k"
@@ -255,7 +258,9 @@ def train(photos: Path, out: Path, **more: object) -> vt.Predictor:
     return vt.train(photos, out=out, quiet=True, set=steps, **settings | more)
 
 
-def test_a_run_says_what_it_began_with_and_can_be_repeated(hub: FakeHub, photos: Path, tmp_path: Path) -> None:
+def test_a_run_says_what_it_began_with_and_can_be_repeated(
+    hub: FakeHub, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     digest = pretrained.parse(f"hub:{MODEL}").fetch()[0].sha256
     run = train(photos, tmp_path / "one")
     assert run.network.config.mean == ledger.HALF[0] and run.network.config.size == 32
@@ -272,6 +277,8 @@ def test_a_run_says_what_it_began_with_and_can_be_repeated(hub: FakeHub, photos:
     assert on.network.config.mean == ledger.HALF[0] and on.network.config.options == SHORT
 
     hub.repositories[f"timm/{MODEL}.{TAG}"].data += b" "
+    assert pretrained.parse(values["weights"]).fetch()[0].sha256 == digest, "what was named is here"
+    fake_hub.point_client(monkeypatch, hub.endpoint, tmp_path / "another home")
     with pytest.raises(DamagedFile, match="another file today"):
         vt.train(tmp_path / "one" / "run.json", out=tmp_path / "three", quiet=True)
 
@@ -331,8 +338,73 @@ def test_the_usual_weights(hub: FakeHub, photos: Path) -> None:
     assert run.weights is not None and run.weights.startswith(f"hub:{DEFAULT}.") and run.tune.probe
     asked = len(hub.asked)
     again, reasons = recipes.choose(recipes.Wishes(data=str(photos)))
-    assert again == scratch and any(DEFAULT in reason and "--pretrained" in reason for reason in reasons)
+    assert again == scratch and not any(DEFAULT in reason for reason in reasons), "24 px are too few for them"
     assert len(hub.asked) == asked
+
+
+@pytest.fixture
+def larger(draw: Callable[..., Path], tmp_path: Path) -> Path:
+    """Twelve pictures of 70 px."""
+    for number in range(6):
+        draw(tmp_path / "larger", "round", number, side=70)
+        draw(tmp_path / "larger", "long", number, side=70)
+    return tmp_path / "larger"
+
+
+def test_the_usual_weights_are_begun_with_where_they_are_at_hand(hub: FakeHub, larger: Path) -> None:
+    from vitreous import recipes
+    from vitreous.recipes.transfer import DEFAULT
+
+    def chosen(**wishes: Any) -> tuple[Any, str]:
+        run, reasons = recipes.choose(recipes.Wishes(data=str(larger), **wishes))
+        return run, "\n".join(reasons)
+
+    repository = ledger.repository(DEFAULT, ledger.find(DEFAULT))
+    file = hub.add(repository, b"nothing that is read here")
+    scratch, said = chosen()
+    assert scratch.weights is None and "--pretrained would fetch" in said and "(about 90 MB)" in said
+    assert hub.asked == [], "nobody asked for a transfer"
+    asked_for, _ = chosen(pretrained=True)
+    hub.asked.clear()
+    run, said = chosen()
+    assert run == asked_for and run.weights.endswith(f"@{hashlib.sha256(file.data).hexdigest()}")
+    assert f"model {DEFAULT} at 112 px: its weights are in the cache; --recipe scratch begins without them" in said
+    file.data = b"a new revision"
+    assert chosen()[0] == run and hub.asked == []
+    assert chosen(weights=run.weights)[0].weights == run.weights and hub.asked == []
+    for wishes in (
+        {"recipe": "scratch"},
+        {"recipe": "plain"},
+        {"teacher": "resnet20_cifar"},
+        {"size": 64},  # 14 is no divisor
+        {"set": ["network.options.mixer=none"]},
+        {"set": ["init=mimetic"]},
+        {"model": "resnet18"},
+    ):
+        run, said = chosen(**wishes)
+        assert run.weights is None and "pretrained" not in said, wishes
+    assert chosen(recipe="scratch")[0] == scratch
+    run, said = chosen(budget="0.1s")
+    assert run.weights is None and "less than one pass with them; --pretrained" in said
+    for name in ("digits", "shapes"):
+        assert recipes.choose(recipes.Wishes(data=name))[0].weights is None
+
+
+def test_a_comparison_begins_from_scratch_where_it_says_so(hub: FakeHub, larger: Path) -> None:
+    from vitreous.comparison import arms as makers
+    from vitreous.comparison.question import Question
+    from vitreous.data.dataset import open_source
+    from vitreous.recipes.transfer import DEFAULT
+
+    repository = ledger.repository(DEFAULT, ledger.find(DEFAULT))
+    hub.add(repository, b"nothing that is read here")
+    client.fetch(repository)
+    source = open_source(str(larger))
+    question = Question(data=str(larger), models=("auto",), init=("scratch", "pretrained"))
+    data = makers.data_of(question, source)
+    *scratch, begun = makers.arms(question, source, data, 600.0)
+    assert [arm.run.weights for arm in scratch if arm.run] == [None] * 3
+    assert begun.run is not None and begun.run.network.model == DEFAULT and begun.run.weights is not None
 
 
 def test_the_command_line(

@@ -68,11 +68,13 @@ def data_of(question: Question, source: Source) -> DataConfig:
     """The data that all arms share: split, and preprocessing at the size of the question or of the pictures."""
     # weights of others were learned from larger pictures than what is usual from scratch
     model = "resnet18" if PRETRAINED in question.init else AUTO
-    run, _ = recipes.choose(recipes.Wishes(data=question.data, model=model, size=question.size), source)
+    changes = tuple(c for c in question.set if c.lstrip().startswith("data."))
+    wishes = recipes.Wishes(data=question.data, recipe="scratch", model=model, size=question.size, set=changes)
+    run, _ = recipes.choose(wishes, source)
     if PRETRAINED in question.init and question.size is None and AUTO in (question.models or USUAL):
         size = 224 if run.data.preprocess.size >= 128 else 112  # whole patches of 16, and of 14 as in what auto then is
-        run, _ = recipes.choose(recipes.Wishes(data=question.data, model=model, size=size), source)
-    return recipes.adjust(run, [c for c in question.set if c.lstrip().startswith("data.")]).data
+        run, _ = recipes.choose(replace(wishes, size=size), source)
+    return run.data
 
 
 def arms(question: Question, source: Source, data: DataConfig, seconds: float) -> list[Arm]:
@@ -141,14 +143,20 @@ class _Maker:
         return replace(arm, model=run.network.model, run=run, macs=macs)
 
     def _run(self, entry: _Entry, fraction: float) -> Run:
-        start: dict[str, Any] = {SCRATCH: {}, PRETRAINED: {"pretrained": True}}.get(self.init, {"weights": self.init})
-        size = self.data.preprocess.size
-        wishes = recipes.Wishes(data=self.question.data, model=entry.model, budget=self.budget, size=size, **start)
+        begun: dict[str, dict[str, Any]] = {SCRATCH: {"recipe": "scratch"}, PRETRAINED: {"pretrained": True}}
+        wishes = recipes.Wishes(
+            data=self.question.data,
+            model=entry.model,
+            budget=self.budget,
+            size=self.data.preprocess.size,
+            set=self.question.set,
+            **begun.get(self.init, {"weights": self.init}),
+        )
         run, _ = recipes.choose(wishes, self.source, fraction=fraction)
         if entry.mixer is not None:
             options = {**run.network.options, "mixer": entry.mixer}
             run = replace(run, network=replace(run.network, options=options))
-        return recipes.adjust(replace(run, data=replace(self.data, fraction=fraction)), self.question.set)
+        return replace(run, data=replace(self.data, fraction=fraction))
 
 
 def entries(named: Sequence[str], size: int) -> list[_Entry]:

@@ -22,7 +22,8 @@ from vitreous.data.transforms import AugmentConfig
 from vitreous.errors import BadData
 from vitreous.network import NetworkConfig
 from vitreous.recipes import scratch, transfer
-from vitreous.recipes.wishes import Wishes
+from vitreous.recipes.saved import adjust
+from vitreous.recipes.wishes import DEFAULT_BUDGET, LENGTHS, Wishes, named
 from vitreous.run import find_teacher
 from vitreous.run.plan import Run
 from vitreous.run.teacher import TeacherConfig
@@ -31,7 +32,6 @@ from vitreous.training.config import TrainConfig
 from vitreous.training.optim import OptimConfig
 from vitreous.weights import pretrained
 
-DEFAULT_BUDGET = "10m"
 VALIDATION = DataConfig.val  # the share that is held out to choose by
 LOOKS = 64  # pictures that are opened to learn the usual size and shape
 
@@ -63,7 +63,9 @@ def choose(wishes: Wishes, source: Source | None = None, *, fraction: float = 1.
     seen = glance(source)
     seen = replace(seen, pictures=round(fraction * seen.pictures), training=round(fraction * seen.training))
     reasons: list[str] = []
-    wishes, begun = transfer.begin(wishes, seen.side, reasons)
+    if wishes.recipe == "scratch":
+        reasons.append("recipe scratch: weights of others are not looked for")
+    wishes, begun = transfer.begin(wishes, seen.side, seen.training, reasons)
     size = wishes.size or _size(wishes, seen, reasons)
     model = _model(wishes, size, reasons)
     data = DataConfig(
@@ -76,7 +78,7 @@ def choose(wishes: Wishes, source: Source | None = None, *, fraction: float = 1.
     run = Run(
         data=data,
         network=NetworkConfig(model=model, classes=max(seen.classes, 1), size=size, **begun),
-        task=ClassifyConfig(augment=_augment(wishes, seen, model, size, reasons), mix=MixConfig(mixup=0.0, cutmix=0.0)),
+        task=ClassifyConfig(augment=_crops(wishes, size, reasons), mix=MixConfig(mixup=0.0, cutmix=0.0)),
         train=_train(wishes, seen, reasons),
         weights=None if wishes.weights is None else _lasting(wishes.weights),
         teacher=None if wishes.teacher is None else _teacher(wishes.teacher, reasons),
@@ -84,7 +86,19 @@ def choose(wishes: Wishes, source: Source | None = None, *, fraction: float = 1.
         workers=wishes.workers,
         tensorboard=wishes.tensorboard,
     )
-    return transfer.tuned(run, wishes, reasons), reasons
+    return _finished(run, wishes, seen, reasons), reasons
+
+
+def _finished(run: Run, wishes: Wishes, seen: Glance, reasons: list[str]) -> Run:
+    """``run`` with what its weights, or the want of them, ask for, and with the fields that were set."""
+    if run.weights is not None:
+        return adjust(transfer.tuned(run, wishes, reasons), wishes.set)
+    if wishes.recipe == "plain":
+        return adjust(scratch.plain(run, reasons), wishes.set)
+    run = adjust(run, wishes.set)  # only now is known how long it is
+    if run.weights is not None or "task.augment.policy" in named(wishes.set):
+        return run
+    return scratch.vary(run, seen.training, reasons)
 
 
 def _teacher(place: str, reasons: list[str]) -> TeacherConfig:
@@ -167,18 +181,11 @@ def _policy(wishes: Wishes, seen: Glance, reasons: list[str]) -> Literal["crop",
     return "crop"
 
 
-def _augment(wishes: Wishes, seen: Glance, model: str, size: int, reasons: list[str]) -> AugmentConfig:
-    flip = 0.5
-    if wishes.data == "digits":
-        flip = 0.0
-        reasons.append("no mirror images and no turns: such a digit is another sign")
-    epochs = wishes.epochs
-    if wishes.weights is not None:
-        epochs = 0.0  # what begins with weights of others is varied little, however long it takes (``transfer``)
-    elif epochs is None:
-        seconds = duration.seconds(wishes.budget or DEFAULT_BUDGET)
-        epochs = scratch.expected_epochs(model, size, seen.training, seconds)
-    return scratch.augment(size, epochs, flip, reasons)
+def _crops(wishes: Wishes, size: int, reasons: list[str]) -> AugmentConfig:
+    if wishes.data != "digits":
+        return scratch.crops(size, flip=0.5)
+    reasons.append("no mirror images and no turns: such a digit is another sign")
+    return scratch.crops(size, flip=0.0)
 
 
 def _train(wishes: Wishes, seen: Glance, reasons: list[str]) -> TrainConfig:
@@ -186,7 +193,8 @@ def _train(wishes: Wishes, seen: Glance, reasons: list[str]) -> TrainConfig:
     budget = wishes.budget
     if budget is None and wishes.epochs is None:
         budget = DEFAULT_BUDGET
-        reasons.append(f"budget {budget}: the default; --budget 1h or --epochs 50 set another")
+        if not named(wishes.set).keys() & LENGTHS:
+            reasons.append(f"budget {budget}: the default; --budget 1h or --epochs 50 set another")
     optim = OptimConfig(name="muon")  # from scratch; ``transfer.tuned`` has another for weights
     return TrainConfig(
         epochs=wishes.epochs,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitreous import config
-from vitreous.errors import BadData, UsageError
+from vitreous.errors import BadData
+from vitreous.recipes.wishes import LENGTHS, named
 from vitreous.run.plan import Run
 
 _RATES = {"train.optim.name", "train.optim.lr", "train.optim.muon_lr"}
-_LENGTHS = ("train.steps", "train.epochs", "train.budget_seconds")
 
 
 def repeat(file: str | Path) -> Run:
@@ -39,17 +39,13 @@ def adjust(run: Run, changes: Sequence[str]) -> Run:
     Raises:
         UsageError: not of the form NAME=VALUE, no such field, or a value that does not fit it.
     """
-    pairs = [change.partition("=") for change in changes]
-    for name, equals, _ in pairs:
-        if not (name.strip() and equals):
-            raise UsageError(f"{name!r} does not set anything; write NAME=VALUE, as in train.optim.lr=1e-3.")
-    named = {name.strip(): value for name, _, value in pairs}
-    if len(named.keys() & _LENGTHS) == 1:
-        named = {**dict.fromkeys(_LENGTHS, "none"), **named}
-    if named.keys() & {*_LENGTHS, "train.batch", "train.evaluate_every"}:
-        named.setdefault("train.plan", "none")
-    if run.tune.guard == "lower" and named.keys() & _RATES:
-        named.setdefault("tune.guard", "refuse")  # what was asked for is not silently changed
-    if run.teacher is not None and ("train.plan" in named or any(name.startswith("teacher.") for name in named)):
-        named.setdefault("teacher.plan", "none")
-    return config.override(run, named)
+    values = named(changes)
+    if len(values.keys() & LENGTHS) == 1:
+        values = {**dict.fromkeys(LENGTHS, "none"), **values}
+    if values.keys() & {*LENGTHS, "train.batch", "train.evaluate_every"}:
+        values.setdefault("train.plan", "none")
+    if run.tune.guard == "lower" and values.keys() & _RATES:
+        values.setdefault("tune.guard", "refuse")  # what was asked for is not silently changed
+    if run.teacher is not None and ("train.plan" in values or any(name.startswith("teacher.") for name in values)):
+        values.setdefault("teacher.plan", "none")
+    return config.override(run, values)

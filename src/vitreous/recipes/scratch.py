@@ -7,10 +7,14 @@ by heart.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from vitreous.data.transforms import AugmentConfig, PolicyName
+from vitreous.data.transforms import AugmentConfig
 from vitreous.models.describe import describe
+from vitreous.run.plan import Run
+from vitreous.training.optim import OptimConfig
 
 SIDES = (32, 64, 96, 224)  # pixels for which there is a hybrid
 OFTEN = 50  # times each picture is seen, from which on plain crops are learned by heart
@@ -30,12 +34,28 @@ def expected_epochs(model: str, size: int, pictures: int, seconds: float) -> flo
     return images / max(pictures, 1)
 
 
-def augment(size: int, epochs: float, flip: float, reasons: list[str]) -> AugmentConfig:
-    """Random views for pictures that are seen about ``epochs`` times."""
-    # turned signs are others, like mirrored ones
-    policy: PolicyName = "trivial" if epochs >= OFTEN and flip else "none"
-    if policy != "none":
-        reasons.append(f"TrivialAugment: each picture will be seen about {epochs:.0f} times (docs/recipes.md)")
-    if size <= 32:
-        return AugmentConfig(pad=size // 8, flip=flip, policy=policy)
-    return AugmentConfig(crop_scale=(0.35, 1.0), flip=flip, policy=policy)
+def crops(size: int, flip: float) -> AugmentConfig:
+    """Random crops and mirror images, and nothing else."""
+    return AugmentConfig(pad=size // 8, flip=flip) if size <= 32 else AugmentConfig(crop_scale=(0.35, 1.0), flip=flip)
+
+
+def vary(run: Run, pictures: int, reasons: list[str]) -> Run:
+    """``run`` with TrivialAugment, where it is long enough for its ``pictures`` of training to be learned by heart."""
+    train, network, views = run.train, run.network, run.task.augment
+    steps = train.steps if train.plan is None else train.plan.steps
+    if steps is not None:
+        epochs = steps * train.batch / max(pictures, 1)
+    else:
+        seconds = train.budget_seconds or 0.0
+        epochs = train.epochs or expected_epochs(network.model, network.size, pictures, seconds)
+    if epochs < OFTEN or not views.flip:  # turned signs are others, like mirrored ones
+        return run
+    reasons.append(f"TrivialAugment: each picture will be seen about {epochs:.0f} times (docs/recipes.md)")
+    return replace(run, task=replace(run.task, augment=replace(views, policy="trivial")))
+
+
+def plain(run: Run, reasons: list[str]) -> Run:
+    """``run`` as a textbook has it: the control that shows what the rest of a recipe is worth."""
+    reasons.append("recipe plain: AdamW, no running average, no label smoothing, crops alone; made to compare with")
+    optim = OptimConfig(name="adamw", ema=None)
+    return replace(run, train=replace(run.train, optim=optim), task=replace(run.task, label_smoothing=0.0))

@@ -11,34 +11,40 @@ from typing import Any
 
 import torch
 
-from vitreous import models
+from vitreous import duration, models
 from vitreous.config import from_dict
+from vitreous.data.dataset import BUILTIN
 from vitreous.data.mix import MixConfig
 from vitreous.errors import UsageError
+from vitreous.models.costs import costs
 from vitreous.network import NetworkConfig
-from vitreous.recipes.wishes import Wishes
+from vitreous.recipes import scratch
+from vitreous.recipes.wishes import Wishes, named
 from vitreous.run.plan import Run, TuneConfig
 from vitreous.store.checkpoint import RunFolder
 from vitreous.training.optim import OptimConfig
-from vitreous.weights import hub, ledger, pretrained
+from vitreous.weights import ledger, pretrained
+from vitreous.weights.ledger import Weights
 from vitreous.weights.pretrained import Published
 
 RANK = 8  # of LoRA; Hu et al. 2021, table 6: little is gained beyond
 DEFAULT = "vit_small_patch14_dinov2"  # Apache-2.0; features that nothing else of its size equals without tuning
-MOST_TUNED = 384  # pixels; larger pictures than these are not chosen without being asked for
+PHOTOGRAPH = 64  # pixels of the shorter side, below which its features have little to look at
+_OTHERWISE = {"network", "weights", "init", "teacher"}  # fields whose setting says how the network is to begin
 
 
-def begin(wishes: Wishes, side: int, reasons: list[str]) -> tuple[Wishes, dict[str, Any]]:
+def begin(wishes: Wishes, side: int, pictures: int, reasons: list[str]) -> tuple[Wishes, dict[str, Any]]:
     """What the weights to begin with decide: model and size where they were left open, and the network's constants.
 
     Args:
         side: of the pictures, usually, in pixels.
+        pictures: of training.
     """
     if wishes.model == "auto" and not wishes.weights:
-        wishes = _usual(wishes, side, reasons)
+        wishes = _usual(wishes, side, pictures, reasons)
     published = _published(wishes)
     if published is not None:
-        changes: dict[str, Any] = {"model": published.model, "size": wishes.size or _tuned_size(published, reasons)}
+        changes: dict[str, Any] = {"model": published.model, "size": wishes.size or _size(published.weights, reasons)}
         if wishes.weights is None or pretrained.parse(wishes.weights):
             published, _ = published.fetch()
             changes["weights"] = published.place
@@ -63,24 +69,44 @@ def begin(wishes: Wishes, side: int, reasons: list[str]) -> tuple[Wishes, dict[s
     }
 
 
-def _usual(wishes: Wishes, side: int, reasons: list[str]) -> Wishes:
-    """The usual published weights, if some were asked for and no model was; if not, a word where they are at hand."""
-    if not wishes.pretrained:
-        if hub.is_cached(ledger.repository(DEFAULT, ledger.find(DEFAULT))):
-            reasons.append(f"from scratch, though weights of {DEFAULT} are in the cache: --pretrained begins with them")
-        return wishes
+def _usual(wishes: Wishes, side: int, pictures: int, reasons: list[str]) -> Wishes:
+    """The usual published weights, if they were asked for, or are in the cache and suit; if not, a word about them."""
     size = wishes.size or (224 if side >= 128 else 112)
-    reasons.append(f"model {DEFAULT} at {size} px: the usual one to begin with; --model takes another")
-    return replace(wishes, model=DEFAULT, size=size)
+    if wishes.pretrained:
+        reasons.append(f"model {DEFAULT} at {size} px: the usual one to begin with; --model takes another")
+        return replace(wishes, model=DEFAULT, size=size)
+    if side < PHOTOGRAPH or not _left_open(wishes, size):
+        return wishes
+    cached = Published(DEFAULT, ledger.find(DEFAULT)).cached()
+    if cached is None:
+        megabytes = 4 * costs()[DEFAULT].params / 1e6
+        reasons.append(f"from scratch: --pretrained would fetch weights of {DEFAULT} (about {megabytes:.0f} MB)")
+        return wishes
+    if scratch.expected_epochs(DEFAULT, size, pictures, wishes.seconds) < 1:
+        reasons.append(
+            f"from scratch, though weights of {DEFAULT} are in the cache: a budget of {duration.show(wishes.seconds)} "
+            "is less than one pass with them; --pretrained begins with them all the same"
+        )
+        return wishes
+    reasons.append(f"model {DEFAULT} at {size} px: its weights are in the cache; --recipe scratch begins without them")
+    return replace(wishes, model=DEFAULT, size=size, weights=cached.place)
+
+
+def _left_open(wishes: Wishes, size: int) -> bool:
+    """Whether nothing that was asked for speaks against weights of others, and these can read ``size`` pixels."""
+    rooms = {name.split(".")[0] for name in named(wishes.set)}
+    if wishes.recipe != "auto" or wishes.teacher is not None or rooms & _OTHERWISE or wishes.data in BUILTIN:
+        return False
+    return size >= PHOTOGRAPH and size % models.find(DEFAULT).options["patch"] == 0
 
 
 def _published(wishes: Wishes) -> Published | None:
     """The published weights that were asked for, with --pretrained or as a place of their own."""
-    named = pretrained.parse(wishes.weights) if wishes.weights else None
-    if named is not None:
-        if wishes.pretrained or wishes.model not in ("auto", named.model):
+    place = pretrained.parse(wishes.weights) if wishes.weights else None
+    if place is not None:
+        if wishes.pretrained or wishes.model not in ("auto", place.model):
             raise UsageError(f"{wishes.weights} says model and weights already; leave out --model and --pretrained.")
-        return named
+        return place
     if not wishes.pretrained:
         return None
     if wishes.model == "auto":
@@ -98,13 +124,9 @@ def _constants(file: Path, model: str, reasons: list[str]) -> dict[str, Any]:
     return {"mean": mean, "std": std}
 
 
-def _tuned_size(published: Published, reasons: list[str]) -> int:
-    """The size the weights know, unless training at it is out of reach."""
-    size = published.weights.size if published.weights.size <= MOST_TUNED else 224
-    known = f"these weights were trained at {published.weights.size} px"
-    reasons.append(
-        f"size {size}: {known}{'' if size == published.weights.size else ', which few machines can train at'}"
-    )
+def _size(weights: Weights, reasons: list[str]) -> int:
+    size, known = weights.usual_size, f"these weights were trained at {weights.size} px"
+    reasons.append(f"size {size}: {known}{'' if size == weights.size else ', which few machines can train at'}")
     return size
 
 

@@ -25,8 +25,6 @@ from vitreous.weights import pretrained
 if TYPE_CHECKING:
     from vitreous.run.plan import Run
 
-MOST = 384  # pixels that published weights are asked at; those of larger pictures are asked at 224
-
 
 def named(place: str) -> TeacherConfig:
     """The teacher that ``--teacher`` names, pinned to the weights it has today.
@@ -114,7 +112,7 @@ def _published(run: Run, config: TeacherConfig) -> Teacher:
     assert published is not None
     published, file = published.fetch()
     weights = published.weights
-    size = weights.size if weights.size <= MOST else 224
+    size = weights.usual_size
     network = pretrained.create(published.model, tag=weights.tag, file=file, classes=weights.classes or 1, size=size)
     preprocess = replace(run.data.preprocess, size=size, store=size)
     facts: dict[str, Any] = {

@@ -50,16 +50,16 @@ def fetch(repository: str) -> Fetched:
     import huggingface_hub as hub
 
     with _explained(repository):
-        cached = hub.try_to_load_from_cache(repository, FILE)
+        here = hub.try_to_load_from_cache(repository, FILE)
         try:
             stated = _ask(repository)
         except (OSError, httpx2.HTTPError) as error:
-            if not isinstance(cached, str):
+            if not isinstance(here, str):
                 raise
             _log.info("%s: taken from the cache, as the hub was not asked (%s).", repository, _first_line(error))
-            return _verified(repository, Path(cached), Path(cached).resolve().name)
+            return _verified(repository, Path(here), Path(here).resolve().name)
         with full_disk_named(_folder() / FILE, stated.size or 0):
-            if not isinstance(cached, str) and free_bytes(_folder()) < (stated.size or 0):
+            if not isinstance(here, str) and free_bytes(_folder()) < (stated.size or 0):
                 raise OSError(errno.ENOSPC, "more than the disk has left")
             path = Path(hub.hf_hub_download(repository, FILE))
             try:
@@ -74,14 +74,18 @@ def fetch(repository: str) -> Fetched:
 
 def known(repository: str) -> str | None:
     """The SHA-256 that the hub stated of the file when it came into the cache; None if it never did. Asks nobody."""
-    cached = _cached(repository)
-    stated = cached.resolve().name if cached else ""
+    path = _cached(repository)
+    stated = path.resolve().name if path else ""
     return stated if _SHA256.fullmatch(stated) else None
 
 
-def is_cached(repository: str) -> bool:
-    """Whether the weights are here. Asks nobody."""
-    return _cached(repository) is not None
+def cached(repository: str) -> Fetched | None:
+    """The weights as they lie in the cache; None if they do not, or are not what the hub said. Asks nobody."""
+    path = _cached(repository)
+    if path is None:
+        return None
+    found = Fetched(path, sha256_file(path))
+    return found if known(repository) in (None, found.sha256) else None
 
 
 def _cached(repository: str) -> Path | None:
@@ -89,8 +93,8 @@ def _cached(repository: str) -> Path | None:
     with contextlib.suppress(ValueError, OSError):
         import huggingface_hub as hub
 
-        cached = hub.try_to_load_from_cache(repository, FILE)
-        return Path(cached) if isinstance(cached, str) else None
+        path = hub.try_to_load_from_cache(repository, FILE)
+        return Path(path) if isinstance(path, str) else None
     return None
 
 

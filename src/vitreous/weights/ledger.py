@@ -19,6 +19,7 @@ from vitreous.models.costs import Cost, costs
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 UNIT = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+MOST = 384  # pixels; larger pictures than these are not looked at without being asked for
 RESTRICTED = {
     "CC-BY-NC-4.0": "not for commercial use",
     "Apple-CVNets": "Apple's own terms, which grant no patents",
@@ -38,6 +39,11 @@ class Weights:
     interpolation: str = "bicubic"
     classes: int = 1000  # of the classifier in the file; 0 if there is none
     note: str = ""
+
+    @property
+    def usual_size(self) -> int:
+        """Side of the pictures they are shown where nothing else is said, pixels: theirs, or what can be afforded."""
+        return self.size if self.size <= MOST else 224
 
     @property
     def mean(self) -> tuple[float, ...]:

@@ -61,12 +61,20 @@ class Published(NamedTuple):
         limits = ledger.RESTRICTED.get(self.weights.licence)
         return f"{self.weights.licence} ({limits})" if limits else self.weights.licence
 
+    def cached(self) -> Published | None:
+        """The same with its hash, if its file is in the cache; the hub is not asked."""
+        found = hub.cached(self.repository)
+        return self._replace(sha256=found.sha256) if found and self.sha256 in (None, found.sha256) else None
+
     def fetch(self) -> tuple[Published, Path]:
-        """(the same with its hash, the file).
+        """(the same with its hash, the file); the hub is not asked for a file whose hash is known and that is here.
 
         Raises:
             DamagedFile: the file on the hub is no longer the one that was named.
         """
+        here = hub.cached(self.repository) if self.sha256 else None
+        if here is not None and here.sha256 == self.sha256:
+            return self, here.path
         path, sha256 = hub.fetch(self.repository)
         if self.sha256 not in (None, sha256):
             raise DamagedFile(
