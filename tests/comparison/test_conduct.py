@@ -21,6 +21,7 @@ from vitreous.comparison.question import SMALL, USUAL, Question, default_budget,
 from vitreous.comparison.standing import read
 from vitreous.config import diff, to_dict
 from vitreous.data.dataset import open_source
+from vitreous.data.prepare import prepare
 from vitreous.models.describe import describe
 from vitreous.recipes import scratch, transformer
 
@@ -125,6 +126,11 @@ def test_a_folder_of_something_else_is_refused(photos, tmp_path, capsys):
         (["--equal", "flops"], "Invalid value"),
         (["--models", "resnet20_cifar", "--budget", "0.001s"], "less than one pass of resnet20_cifar"),
         (["--models", "resnet20_cifar", "--init", "pretrained"], "No published weights of resnet20_cifar"),
+        (["--models", "auto", "--teacher", "resnet20_cifr"], "did you mean resnet20_cifar"),
+        (["--models", "resnet20_cifar", "--teacher", "resnet18"], "--models names none; add auto"),
+        (["--init", "pretrained", "--teacher", "resnet18"], "add scratch to --init"),
+        (["--models", "auto", "--set", "teacher.place=resnet18"], "use --teacher"),
+        (["--models", "auto", "--set", "teacher.share=0.2"], "teacher"),
     ],
 )
 def test_a_mistake_gets_one_sentence_and_leaves_nothing(arguments, sentence, photos, tmp_path, monkeypatch, capsys):
@@ -197,6 +203,38 @@ def test_all_arms_share_split_and_preprocessing_and_differ_in_network_and_seed(p
         and len({arm.folder(0) for arm in found}) == 10
     )
     assert all(arm.run.train.budget_seconds == 60 for arm in found)
+
+
+def test_the_transformer_with_twins_is_taught_and_nobody_else(photos):
+    def pupils(*named):
+        return [(e.name, e.untaught) for e in entries(named, 32, "resnet20_cifar") if e.untaught]
+
+    assert pupils() == pupils("resnet18", "vit_pico_patch4_32", "auto") == [("auto, taught by resnet20_cifar", "auto")]
+    (vit,) = pupils("resnet18", "vit_pico_patch4_32", "swin_tiny_patch4_window7_224")
+    assert vit == ("vit_pico_patch4_32, taught by resnet20_cifar", "vit_pico_patch4_32")
+
+    question = Question(data=str(photos), models=("auto",), teacher="resnet20_cifar", set=("teacher.share=0.3",))
+    source = open_source(str(photos))
+    own, *_, taught = makers.arms(question, source, makers.data_of(question, source), 60.0)
+    assert taught.run.teacher.share == 0.3 and taught.is_scratch and taught.untaught == own.name
+    changes = [change for change in diff(to_dict(own.run), to_dict(taught.run)) if not change[0].startswith("teacher")]
+    assert [(path, was) for path, was, _ in changes] == [("network.options.mixer", "attention")], "which is the default"
+    assert own.run.train == taught.run.train, "the teacher's time is part of the same budget"
+
+
+def test_arms_that_know_test_pictures_are_marked_and_what_a_teacher_run_knows_is_no_scratch(compared, photos):
+    known = str(compared / "runs" / "resnet20_cifar-seed0")
+    question = Question(data=str(photos), models=("auto",), init=("scratch", known), size=32, teacher=known)
+    source = open_source(str(photos))
+    data = makers.data_of(question, source)
+    found = makers.arms(question, source, data, 60.0)
+    assert [arm.is_scratch for arm in found] == [True, True, True, False, False]
+    for salt, leaks in ((data.split_salt, False), ("other", True)):
+        prepared = prepare(replace(data, split_salt=salt), source=source)
+        told = [arm.leak for arm in setting._marked(found, prepared)]
+        assert told[:3] == [""] * 3
+        assert [("test pictures: the accuracy on them flatters" in leak) for leak in told[3:]] == [leaks] * 2
+        assert not leaks or (told[3].startswith("The teacher ") and told[4].startswith("The weights of "))
 
 
 def test_a_share_that_is_seen_more_often_gets_stronger_augmentation(photos, monkeypatch):

@@ -20,6 +20,9 @@ class Arm:
     is_scratch: bool = True
     mixer: str | None = None
     latency_ms: float | None = None
+    teacher: str = ""
+    untaught: str = ""
+    leak: str = ""
 
     @property
     def accuracy(self):
@@ -94,7 +97,7 @@ def test_weights_of_others_are_never_compared_without_saying_so():
     assert found.verdict.startswith("Use p1") and "s1" in found.verdict
     assert found.verdict.endswith("they differ in what they began with, not only in the network.")
     assert found.remarks[0].startswith("From scratch: Use s1") and "s2" in found.remarks[0]
-    assert found.remarks[1].startswith("With weights of others: Use p1") and "p2" in found.remarks[1]
+    assert found.remarks[1].startswith("With weights or a teacher from elsewhere: Use p1") and "p2" in found.remarks[1]
     single = judge([scratch[0], *begun])
     assert any("From scratch there is only s1, with 80.0% on test." in remark for remark in single.remarks)
 
@@ -149,3 +152,53 @@ def test_a_verdict_is_one_sentence_and_says_use_only_when_told(seed):
     assert found.verdict.endswith(".") and ". " not in found.verdict
     assert found.verdict.startswith("Use") is found.pairs[0].found.told
     assert found.pairs[0].found.value >= 0
+
+
+# ---------------------------------------------------------------- teachers, leaks, and nothing learned
+
+
+def test_a_pupil_is_held_against_itself_alone_and_attention_is_judged_without_the_teacher():
+    arms = [
+        arm("auto", 0.80, mixer="attention"),
+        arm("auto without attention", 0.85, mixer="none"),
+        arm("auto, taught by cnn", 0.95, teacher="cnn", untaught="auto"),
+    ]
+    found = judge(arms)
+    attention, teacher = found.remarks
+    assert (
+        attention.startswith("Attention did not pay") and "auto -5.0 points" in attention and "taught" not in attention
+    )
+    assert teacher.startswith("The teacher cnn helped on these pictures: auto, taught by cnn +15.0 points")
+    assert " against auto and +10.0 points" in teacher and teacher.endswith(" against auto without attention.")
+    assert [(a, b) for a, b, _ in (p.named() for p in found.pairs)][-2:] == [
+        ("auto, taught by cnn", "auto"),
+        ("auto, taught by cnn", "auto without attention"),
+    ]
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.9, "did not show that it helps"), (0.7, "did harm")])
+def test_a_teacher_that_is_of_no_use_is_said_to_be(share, words):
+    found = judge([arm("auto", 0.9), arm("auto, taught by x", share, teacher="x", untaught="auto")])
+    assert f"The teacher x {words}" in found.remarks[0]
+
+
+def test_a_pupil_whose_other_self_did_not_finish_is_not_spoken_of():
+    assert judge([arm("cnn", 0.9), arm("auto, taught by x", 0.8, teacher="x", untaught="auto")]).remarks == []
+
+
+def test_what_knows_test_pictures_is_not_judged_however_good_it_looks():
+    leak = "The weights of old were trained on 40 of the 400 test pictures: the accuracy on them flatters."
+    fair = [arm("a", 0.8), arm("b", 0.7)]
+    flattered = arm("weights of old", 0.99, is_scratch=False, leak=leak)
+    found, alone = judge([flattered, *fair]), judge(fair)
+    assert (found.verdict, found.pairs) == (alone.verdict, alone.pairs) and found.verdict.startswith("Use a")
+    assert found.remarks == [*alone.remarks, f"weights of old is not judged, whatever its score. {leak}"]
+    only = judge([flattered])
+    assert only.verdict.startswith("All arms that finished know test pictures") and only.pairs == []
+
+
+def test_where_nothing_was_learned_nobody_is_recommended():
+    rng = np.random.default_rng(0)
+    arms = [Arm(f"m{i}", rng.random((1, 300)) < 0.11, 0.1, latency_ms=1.0 + i) for i in range(2)]
+    assert judge(arms, guess=0.1).verdict.startswith("None of the models has learned to tell these classes")
+    assert judge([*arms, arm("good", 0.5, n=300, seeds=1)], guess=0.1).verdict.startswith("Use good")

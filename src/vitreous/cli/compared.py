@@ -35,7 +35,7 @@ def compared(found: Comparison) -> int:
         if arm.runs:
             table.add_row(*map(escape, _row(arm)))
         else:
-            table.add_row(escape(arm.name), escape(arm.arm.init), "[yellow]failed[/]")
+            table.add_row(escape(arm.name), escape(arm.begun), "[yellow]failed[/]")
     wide = console.measure(table, options=console.options.update(max_width=_ENDLESS)).maximum
     console.width = max(console.width, wide)  # a terminal may wrap lines, but no number is cut off
     console.print(table, soft_wrap=True)
@@ -56,7 +56,7 @@ def _row(arm: Standing) -> list[str]:
     speed = arm.speed
     return [
         arm.name,
-        arm.arm.init,
+        arm.begun,
         f"{arm.accuracy:.1%}",
         f"{seeds[0]:.1%} - {seeds[1]:.1%}" if seeds else "one seed",
         "{:.1%} - {:.1%}".format(*arm.over_pictures),

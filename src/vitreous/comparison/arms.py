@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
+
 from vitreous import models, recipes
 from vitreous.comparison.question import AUTO, PRETRAINED, SCRATCH, SMALL, USUAL, Question
 from vitreous.data.dataset import Source
@@ -33,6 +35,9 @@ class Arm:
     Attributes:
         init: "scratch", "pretrained", or the run folder it begins with.
         mixer: of the transformer that has twins, and of these: what cells exchange information by; else None.
+        teacher: who teaches it, as the question says it.
+        untaught: the name of the same arm without its teacher.
+        leak: that weights or teacher were trained on test pictures, in a sentence.
         run: with seed 0; None where there can be none.
         reason: why there can be none.
         macs: of the forward pass, for one picture.
@@ -43,9 +48,18 @@ class Arm:
     init: str
     fraction: float
     mixer: Mixer | None = None
+    teacher: str | None = None
+    untaught: str = ""
+    leak: str = ""
     run: Run | None = None
     reason: str = ""
     macs: int = 0
+
+    @property
+    def is_scratch(self) -> bool:
+        """Whether all that it knows comes from these pictures, in its own time; a teacher may know more."""
+        teacher = None if self.run is None else self.run.teacher
+        return self.init == SCRATCH and (teacher is None or teacher.is_model)
 
     @property
     def label(self) -> str:
@@ -62,6 +76,7 @@ class _Entry(NamedTuple):
     name: str
     model: str
     mixer: Mixer | None
+    untaught: str = ""
 
 
 def data_of(question: Question, source: Source) -> DataConfig:
@@ -117,16 +132,24 @@ class _Maker:
             name = Path(self.init) if len(alike) > 1 else Path(self.init).name
             yield self._arm(_Entry(f"weights of {name}", AUTO, None), fraction)
             return
-        for entry in entries(self.question.models, self.data.preprocess.size):
+        teacher = self.question.teacher if self.init == SCRATCH else None
+        impossible = set()
+        for entry in entries(self.question.models, self.data.preprocess.size, teacher):
+            if entry.untaught in impossible:  # which is said of the arm without the teacher
+                continue
             if self.init == SCRATCH:
-                yield self._arm(entry, fraction)
+                arm = self._arm(entry, fraction)
+                impossible |= {entry.name} if arm.run is None else set()
+                yield arm
             elif entry.mixer in (None, "attention"):  # nobody has published weights of twins, nor of what auto is here
                 yield self._arm(_Entry(AUTO, AUTO, None) if entry.name == AUTO else entry, fraction)
 
     def _arm(self, entry: _Entry, fraction: float) -> Arm:
         several = len(self.question.init) > 1 and self.init in (SCRATCH, PRETRAINED)
-        name = f"{entry.name}, {self.init}" if several else entry.name
+        name, untaught = (f"{n}, {self.init}" if several and n else n for n in (entry.name, entry.untaught))
         arm = Arm(name=name, model=entry.model, init=self.init, fraction=fraction, mixer=entry.mixer)
+        if untaught:
+            arm = replace(arm, teacher=self.question.teacher, untaught=untaught)
         if self.init == PRETRAINED and self.offline:
             return replace(arm, reason=self.offline)
         try:
@@ -134,22 +157,25 @@ class _Maker:
             network = run.network
             macs = describe(network.model, network.size, max(network.classes, 1), network.options).macs
         except Unreachable as error:
-            self.offline = str(error)
-            return replace(arm, reason=self.offline)
+            if self.init == PRETRAINED:
+                self.offline = str(error)
+            return replace(arm, reason=str(error))
         except (UsageError, DamagedFile, NoSpace) as error:
-            if self.init not in (SCRATCH, PRETRAINED):
+            if self.init not in (SCRATCH, PRETRAINED) or arm.teacher:
                 raise
             return replace(arm, reason=str(error))
         return replace(arm, model=run.network.model, run=run, macs=macs)
 
     def _run(self, entry: _Entry, fraction: float) -> Run:
         begun: dict[str, dict[str, Any]] = {SCRATCH: {"recipe": "scratch"}, PRETRAINED: {"pretrained": True}}
+        about = [c for c in self.question.set if entry.untaught or not (self.question.teacher and _of_teacher(c))]
         wishes = recipes.Wishes(
             data=self.question.data,
             model=entry.model,
             budget=self.budget,
             size=self.data.preprocess.size,
-            set=self.question.set,
+            teacher=self.question.teacher if entry.untaught else None,
+            set=about,
             **begun.get(self.init, {"weights": self.init}),
         )
         run, _ = recipes.choose(wishes, self.source, fraction=fraction)
@@ -159,8 +185,14 @@ class _Maker:
         return replace(run, data=replace(self.data, fraction=fraction))
 
 
-def entries(named: Sequence[str], size: int) -> list[_Entry]:
-    """The models to compare at ``size``, the first that can be had without attention followed by its twins."""
+def entries(named: Sequence[str], size: int, teacher: str | None = None) -> list[_Entry]:
+    """The models to compare at ``size``, the first that can be had without attention followed by its twins.
+
+    ``teacher`` adds that one, or else the first transformer, as its pupil.
+
+    Raises:
+        UsageError: none of them is a transformer, so there is nobody to teach.
+    """
     found: list[_Entry] = []
     twinned = False
     for name in named or (SMALL if size <= _SMALL_SIDE else USUAL):
@@ -171,10 +203,32 @@ def entries(named: Sequence[str], size: int) -> list[_Entry]:
         twinned = True
         found.append(_Entry(name, model, "attention"))
         found += [_Entry(words.format(name), model, mixer) for mixer, words in TWINS.items()]
-    return found
+    if teacher is None:
+        return found
+    pupils = [e for e in found if e.mixer == "attention"] or [e for e in found if has_attention(e.model)]
+    if not pupils:
+        raise UsageError("--teacher teaches a transformer, and --models names none; add auto.")
+    name = pupils[0].name
+    return [*found, _Entry(f"{name}, taught by {_short(teacher)}", pupils[0].model, None, untaught=name)]
+
+
+def _short(place: str) -> str:
+    """A run folder by its last name; models and published weights as they are."""
+    return Path(place).absolute().name if Path(place).is_dir() else place.removeprefix("hub:")
+
+
+def _of_teacher(change: str) -> bool:
+    return change.lstrip().startswith("teacher.")
 
 
 def has_mixer(model: str) -> bool:
     """Whether the family of ``model`` can be built without attention."""
     module, _, config = models.FAMILIES[models.find(model).family]
     return any(f.name == "mixer" for f in dataclasses.fields(getattr(importlib.import_module(module), config)))
+
+
+def has_attention(model: str) -> bool:
+    """Whether any layer of ``model`` is attention."""
+    with torch.device("meta"):
+        backbone = models.create(model, size=models.find(model).size)
+    return any(hasattr(module, "attend") for module in backbone.modules())

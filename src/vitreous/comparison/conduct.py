@@ -53,6 +53,8 @@ def compare(
     with claimed(setting), progress:
         length, told = _length(setting, progress)
         progress.say(f"Equal for all: {told}")
+        for leak in dict.fromkeys(arm.leak for arm in setting.arms if arm.leak):
+            progress.say(leak)
         done = _run(setting, length, jobs, progress)
         result = _judged(setting, done, told)
         write_atomic(out / COMPARISON, to_json(result.to_dict()))
@@ -146,10 +148,13 @@ def _judged(setting: Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> Co
     standings = [
         replace(s, speed=measure(s.runs[0].folder)) if s.runs and s.arm.fraction == most else s for s in standings
     ]
-    standings.sort(key=lambda s: (-s.arm.fraction, not s.runs, -s.validation if s.runs else 0.0))
+    # what knows test pictures is not ranked among the others
+    standings.sort(key=lambda s: (-s.arm.fraction, not s.runs, bool(s.leak), -s.validation if s.runs else 0.0))
     counts = {side: sum(each) for side, each in setting.prepared.class_counts.items()}
     complete = [s for s in standings if s.runs and s.arm.fraction == most]
-    judgement = verdict.judge(complete, share=counts["test"] / sum(counts.values()))
+    held_out = setting.prepared.class_counts["test"]
+    share, guess = counts["test"] / sum(counts.values()), max(held_out) / counts["test"]
+    judgement = verdict.judge(complete, share=share, guess=guess)
     curves = tuple(filter(None, (_growth(s, standings) for s in complete)))
     return Comparison(
         question=setting.question,

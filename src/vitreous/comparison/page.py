@@ -36,6 +36,7 @@ def render(found: Comparison) -> str:
             for arm in found.arms
             for seed, reason in arm.reasons.items()
         ],
+        "leaks": [(arm.name, arm.leak) for arm in found.whole if arm.leak],
         "curves": _learning(trained),
         "growth": [(curve.name, _grown(curve)) for curve in found.growth],
         "pairs": [(f"{a} less {b}", gap(d)) for a, b, d in found.pairs],
@@ -45,7 +46,7 @@ def render(found: Comparison) -> str:
 
 
 def _row(arm: Standing) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": arm.name, "begun": arm.arm.init, "scores": None}
+    row: dict[str, Any] = {"name": arm.name, "begun": arm.begun, "scores": None}
     if not arm.runs:
         return row
     over, seeds, first = arm.over_pictures, arm.over_seeds, arm.runs[0]

@@ -38,6 +38,7 @@ _DECIDED = {  # what compare decides itself, and the option that says so
     "data.fraction": "--fractions",
     "train.budget_seconds": "--budget",
     "train.plan": "--budget",
+    "teacher.place": "--teacher",
 }
 
 
@@ -48,6 +49,7 @@ class Question:
     Attributes:
         models: names of the catalogue, or auto; empty for the usual ones.
         init: scratch, pretrained, or run folders to begin with.
+        teacher: a run folder, ``hub:NAME.TAG`` or a model; the transformer also stands as an arm taught by it.
         seeds: runs of every arm.
         budget: wall-clock time of one run; of the first arm's first run where something else is equal. None: chosen.
         equal: what all arms have the same of.
@@ -59,6 +61,7 @@ class Question:
     data: str
     models: tuple[str, ...] = ()
     init: tuple[str, ...] = (SCRATCH,)
+    teacher: str | None = None
     seeds: int = 3
     budget: str | None = None
     equal: Equal = "time"
@@ -88,6 +91,8 @@ class Question:
         for place in self.init:
             if place not in (SCRATCH, PRETRAINED) and not Path(place).is_dir():
                 raise UsageError(f"--init takes scratch, pretrained or a run folder, and {place} is none of these.")
+        if self.teacher is not None and SCRATCH not in self.init:
+            raise UsageError("--teacher teaches a transformer from scratch; add scratch to --init.")
         if not 1 <= self.seeds <= 1000:
             raise UsageError(f"--seeds must be at least 1, not {self.seeds}; 3 is usual.")
         if not all(0 < f <= 1 for f in self.fractions):
@@ -110,6 +115,7 @@ class Question:
 
 
 def _field(change: str) -> str:
+    """The dotted name in ``"name=value"``."""
     return change.partition("=")[0].strip()
 
 

@@ -17,7 +17,9 @@ from vitreous.config import diff
 from vitreous.data.dataset import Source, open_source
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import BadData, UsageError, VitreousError
+from vitreous.run.outcome import shown_before
 from vitreous.run.plan import read_json, to_json
+from vitreous.store.checkpoint import RunFolder
 from vitreous.store.files import write_atomic
 from vitreous.store.lock import exclusive
 
@@ -50,7 +52,7 @@ def settle(question: Question, out: Path, look: Callable[[int, int], None] | Non
         raise BadData("No picture is left for a test part, and models are compared on that; bring more pictures.")
     earlier = read_json(out / QUESTION) if (out / QUESTION).exists() else None
     seconds = duration.seconds(question.budget) if question.budget else _default(earlier, source, data.preprocess.size)
-    found, rates = _tried(arms(question, source, data, seconds))
+    found, rates = _tried(_marked(arms(question, source, data, seconds), prepared))
     if not rates:
         raise UsageError(f"None of the models can be trained here; {found[0].name}: {found[0].reason}")
     least = _least(question, found, rates, len(prepared.train))
@@ -62,12 +64,31 @@ def settle(question: Question, out: Path, look: Callable[[int, int], None] | Non
                 f"{duration.show(math.ceil(1.5 * least[1]))} or more, or name other --models."
             )
         seconds = float(math.ceil(1.5 * least[1]))
-        found, rates = _tried(arms(question, source, data, seconds))
+        found, rates = _tried(_marked(arms(question, source, data, seconds), prepared))
     return Setting(question=question, out=out, prepared=prepared, seconds=seconds, arms=found, rates=rates)
 
 
 def _default(earlier: dict[str, Any] | None, source: Source, size: int) -> float:
     return float(earlier["seconds"]) if earlier else default_budget(len(source), size)
+
+
+def _marked(found: Sequence[Arm], prepared: Prepared) -> list[Arm]:
+    """The arms, those whose weights or teacher were trained on test pictures with that sentence."""
+    told: dict[str, str] = {}
+
+    def leak(place: str, who: str) -> str:
+        if who not in told:
+            there = Path(place).is_dir()
+            told[who] = " ".join(shown_before(RunFolder.open(place), prepared, who)) if there else ""
+        return told[who]
+
+    marked = []
+    for arm in found:
+        weights, teacher = (arm.run.weights, arm.run.teacher) if arm.run else (None, None)
+        said = [leak(weights, f"The weights of {weights} were")] if weights else []
+        said += [leak(teacher.place, f"The teacher {teacher.place} was")] if teacher else []
+        marked.append(replace(arm, leak=" ".join(filter(None, said))))
+    return marked
 
 
 def _tried(found: Sequence[Arm]) -> tuple[list[Arm], dict[str, float]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from vitreous.comparison.arms import Arm, Mixer
-from vitreous.comparison.question import SCRATCH
 from vitreous.comparison.statistics import Interval, Right, over_pictures, over_seeds
 from vitreous.errors import DamagedFile
 from vitreous.predictor import Predictor
@@ -83,9 +82,29 @@ class Standing:
         return self.arm.mixer
 
     @property
+    def teacher(self) -> str:
+        """Of the arm; empty without one."""
+        return self.arm.teacher or ""
+
+    @property
+    def untaught(self) -> str:
+        """The name of the same arm without its teacher; empty where there is none."""
+        return replace(self.arm, name=self.arm.untaught).label if self.arm.untaught else ""
+
+    @property
+    def leak(self) -> str:
+        """Of the arm: that its accuracy flatters, for it knows test pictures."""
+        return self.arm.leak
+
+    @property
+    def begun(self) -> str:
+        """How it began, for tables."""
+        return f"{self.arm.init} (knows test pictures)" if self.leak else self.arm.init
+
+    @property
     def is_scratch(self) -> bool:
-        """Whether it began with fresh weights."""
-        return self.arm.init == SCRATCH
+        """Of the arm."""
+        return self.arm.is_scratch
 
     @property
     def right(self) -> Right:
@@ -134,6 +153,8 @@ class Standing:
             "model": arm.model,
             "init": arm.init,
             "mixer": arm.mixer,
+            "teacher": arm.teacher,
+            "leak": arm.leak or None,
             "fraction": arm.fraction,
             "failed": {str(seed): reason for seed, reason in self.reasons.items()} or None,
         }

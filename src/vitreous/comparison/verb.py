@@ -15,6 +15,7 @@ def compare(
     *,
     models: str | Sequence[str] = (),
     init: str | Sequence[str] = "scratch",
+    teacher: str | Path | None = None,
     seeds: int = 3,
     budget: str | None = None,
     equal: Literal["time", "epochs", "steps", "macs"] = "time",
@@ -39,6 +40,8 @@ def compare(
         also compared with itself without attention. Default: auto and the usual ones.
     init
         How they begin, with commas between: scratch, pretrained (published weights), or run folders.
+    teacher
+        Adds the transformer taught by it: a model that is trained first, a run folder, or hub:NAME.TAG, as for train.
     seeds
         Runs of every model.
     budget
@@ -61,5 +64,16 @@ def compare(
     from vitreous.comparison import conduct
     from vitreous.comparison.question import ask
 
-    question = ask(data, models, init, fractions, seeds=seeds, budget=budget, equal=equal, size=size, set=tuple(set))
+    question = ask(
+        data,
+        models,
+        init,
+        fractions,
+        teacher=None if teacher is None else str(teacher),
+        seeds=seeds,
+        budget=budget,
+        equal=equal,
+        size=size,
+        set=tuple(set),
+    )
     return conduct.watched(question, out, jobs=jobs, quiet=quiet)

@@ -1,7 +1,7 @@
 """From standings to sentences: which model to use, or that the data cannot tell; and what attention was worth.
 
-Pure: numbers in, words out. Arms that began with weights of others and arms from scratch are judged apart, and only
-then held against each other, which is said.
+Pure: numbers in, words out. Arms that know more than these pictures could teach them, and arms from scratch, are judged
+apart, and only then held against each other, which is said. An arm that knows test pictures is not judged.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from vitreous.comparison.statistics import Difference, Right, difference, needed
+from vitreous.comparison.statistics import Difference, Right, difference, needed, over_pictures
 
 _ALIKE = 1.15  # ratio below which two latencies are called the same
 _REACH = 10**6  # pictures; beyond, a number of them is no advice
@@ -30,6 +30,12 @@ class Contender(Protocol):
     def is_scratch(self) -> bool: ...
     @property
     def mixer(self) -> str | None: ...
+    @property
+    def teacher(self) -> str: ...
+    @property
+    def untaught(self) -> str: ...
+    @property
+    def leak(self) -> str: ...
     @property
     def latency_ms(self) -> float | None: ...
 
@@ -60,29 +66,47 @@ class Judgement(NamedTuple):
     pairs: list[Pair]
 
 
-def judge(arms: Sequence[Contender], *, share: float = 0.15) -> Judgement:
+def judge(arms: Sequence[Contender], *, share: float = 0.15, guess: float = 0.0) -> Judgement:
     """The verdict on arms that all learned from all pictures.
 
     Args:
         arms: those with finished runs, in any order.
         share: of all pictures that the test part is, for advice on how many more there should be.
+        guess: share of the test part that always naming its commonest class gets right.
     """
-    ranked = sorted(arms, key=lambda arm: -arm.validation)
+    flattered = [arm for arm in arms if arm.leak]
+    ranked = sorted((arm for arm in arms if not arm.leak), key=lambda arm: -arm.validation)
     kinds = [[arm for arm in ranked if arm.is_scratch is scratch] for scratch in (True, False)]
+    said = [f"{arm.name} is not judged, whatever its score. {arm.leak}" for arm in flattered]
     if not ranked:
+        if flattered:
+            return Judgement("All arms that finished know test pictures, so none is judged; compare others.", said, [])
         return Judgement("No arm finished, so there is nothing to compare; the reasons are in the table.", [], [])
+    best = max(ranked, key=lambda arm: arm.accuracy)
+    if len(ranked) > 1 and over_pictures(best.right)[0] <= guess:
+        return Judgement(_nothing(best, guess), said, [])
     if all(kinds):
         judged = _both(kinds[0], kinds[1], share)
     elif len(ranked) == 1:
         only = ranked[0]
-        judged = Judgement(
-            f"Only {only.name} finished, with {only.accuracy:.1%} on test; there is nothing to compare it with.", [], []
-        )
+        alone = f"Only {only.name} {'can be judged' if flattered else 'finished'}"
+        text = f"{alone}, with {only.accuracy:.1%} on test; there is nothing to compare it with."
+        judged = Judgement(text, [], [])
     else:
         top = pair(*ranked[:2])
         judged = Judgement(sentence(top, share), [], [top])
-    remark, pairs = attention(ranked)
-    return Judgement(judged.verdict, [*judged.remarks, *remark], [*judged.pairs, *pairs])
+    for remarks, pairs in (attention(ranked), teaching(ranked)):
+        judged = Judgement(judged.verdict, [*judged.remarks, *remarks], [*judged.pairs, *pairs])
+    return Judgement(judged.verdict, [*judged.remarks, *said], judged.pairs)
+
+
+def _nothing(best: Contender, guess: float) -> str:
+    """That differences between the arms are not worth speaking of."""
+    return (
+        f"None of the models has learned to tell these classes: the best on test, {best.name}, gets "
+        f"{best.accuracy:.1%} right, and always naming the commonest class {guess:.1%}; give them a longer --budget, "
+        "or more pictures."
+    )
 
 
 def _both(scratch: list[Contender], begun: list[Contender], share: float) -> Judgement:
@@ -91,7 +115,7 @@ def _both(scratch: list[Contender], begun: list[Contender], share: float) -> Jud
     fair = "they differ in what they began with, not only in the network"
     verdict = f"{sentence(top, share)[:-1]}; {fair}."
     remarks, pairs = [], [top]
-    for words, kind in (("From scratch", scratch), ("With weights of others", begun)):
+    for words, kind in (("From scratch", scratch), ("With weights or a teacher from elsewhere", begun)):
         if len(kind) > 1:
             own = pair(*kind[:2])
             pairs.append(own)
@@ -143,17 +167,32 @@ def attention(ranked: Sequence[Contender]) -> tuple[list[str], list[Pair]]:
     if own is None or not by_mixer:
         return [], []
     words = {"none": "the same network with nothing in its place", "conv": "a convolution of equal cost"}
-    said, pairs = [], []
-    for mixer in ("none", "conv"):
-        if mixer not in by_mixer:
-            continue
-        found = difference(own.right, by_mixer[mixer].right)
-        pairs.append(Pair(own, by_mixer[mixer], found))
-        said.append(f"{gap(found, signed=True)} against {words[mixer]}")
+    others = [(by_mixer[mixer], said) for mixer, said in words.items() if mixer in by_mixer]
+    pairs, said = _held(own, others)
     earned = all(p.found.low > 0 for p in pairs)
     harmed = any(p.found.high < 0 for p in pairs)
     verdict = "earned its time" if earned else "did not pay" if harmed else "did not show that it earns its time"
-    return [f"Attention {verdict} on these pictures: {own.name} {' and '.join(said)}."], pairs
+    return [f"Attention {verdict} on these pictures: {said}."], pairs
+
+
+def teaching(ranked: Sequence[Contender]) -> tuple[list[str], list[Pair]]:
+    """Whether the transformer was better with a teacher than without; its twins, who have none, stand beside."""
+    taught = next((arm for arm in ranked if arm.untaught), None)
+    alone = next((arm for arm in ranked if taught and arm.name == taught.untaught), None)
+    if taught is None or alone is None:
+        return [], []
+    twins = [arm for arm in ranked if arm.mixer in ("none", "conv") and arm.is_scratch] if alone.mixer else []
+    pairs, said = _held(taught, [(arm, arm.name) for arm in (alone, *twins)])
+    gain = pairs[0].found
+    verdict = "helped" if gain.low > 0 else "did harm" if gain.high < 0 else "did not show that it helps"
+    return [f"The teacher {taught.teacher} {verdict} on these pictures: {said}."], pairs
+
+
+def _held(own: Contender, others: Sequence[tuple[Contender, str]]) -> tuple[list[Pair], str]:
+    """``own`` against each of the others, and that in words."""
+    pairs = [Pair(own, other, difference(own.right, other.right)) for other, _ in others]
+    words = [f"{gap(p.found, signed=True)} against {said}" for p, (_, said) in zip(pairs, others, strict=True)]
+    return pairs, f"{own.name} {' and '.join(words)}"
 
 
 def _cost(first: Contender, second: Contender) -> str:
