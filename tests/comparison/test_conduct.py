@@ -24,6 +24,7 @@ from vitreous.data.dataset import open_source
 from vitreous.data.prepare import prepare
 from vitreous.models.describe import describe
 from vitreous.recipes import scratch, transformer
+from vitreous.recipes.auto import glance
 
 SMALLEST = ["--models", "resnet20_cifar,vit_small_patch14_dinov2", "--set", "train.steps=2", "--set", "train.batch=8"]
 
@@ -235,6 +236,17 @@ def test_arms_that_know_test_pictures_are_marked_and_what_a_teacher_run_knows_is
         assert told[:3] == [""] * 3
         assert [("test pictures: the accuracy on them flatters" in leak) for leak in told[3:]] == [leaks] * 2
         assert not leaks or (told[3].startswith("The teacher ") and told[4].startswith("The weights of "))
+
+
+def test_the_pictures_are_opened_once_for_all_arms(photos):
+    source = open_source(str(photos))
+    opened, read_one = [], source.read
+    source.read = lambda i: opened.append(i) or read_one(i)
+    question = Question(data=str(photos), models=("auto", "resnet18"), size=32)
+    seen = glance(source)
+    assert len(opened) == len(set(opened)) == 64
+    assert len(makers.arms(question, source, makers.data_of(question, source, seen), 60.0, seen)) == 4
+    assert len(opened) == 64
 
 
 def test_a_share_that_is_seen_more_often_gets_stronger_augmentation(photos, monkeypatch):

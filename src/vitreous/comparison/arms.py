@@ -21,6 +21,7 @@ from vitreous.data.dataset import Source
 from vitreous.data.prepare import DataConfig
 from vitreous.errors import DamagedFile, NoSpace, Unreachable, UsageError
 from vitreous.models.describe import describe
+from vitreous.recipes.auto import Glance, glance
 from vitreous.run.plan import Run
 
 Mixer = Literal["attention", "conv", "none"]
@@ -79,32 +80,34 @@ class _Entry(NamedTuple):
     untaught: str = ""
 
 
-def data_of(question: Question, source: Source) -> DataConfig:
+def data_of(question: Question, source: Source, seen: Glance | None = None) -> DataConfig:
     """The data that all arms share: split, and preprocessing at the size of the question or of the pictures."""
     # weights of others were learned from larger pictures than what is usual from scratch
     model = "resnet18" if PRETRAINED in question.init else AUTO
     changes = tuple(c for c in question.set if c.lstrip().startswith("data."))
     wishes = recipes.Wishes(data=question.data, recipe="scratch", model=model, size=question.size, set=changes)
-    run, _ = recipes.choose(wishes, source)
+    run, _ = recipes.choose(wishes, source, seen=seen)
     if PRETRAINED in question.init and question.size is None and AUTO in (question.models or USUAL):
         size = 224 if run.data.preprocess.size >= 128 else 112  # whole patches of 16, and of 14 as in what auto then is
-        run, _ = recipes.choose(replace(wishes, size=size), source)
+        run, _ = recipes.choose(replace(wishes, size=size), source, seen=seen)
     return run.data
 
 
-def arms(question: Question, source: Source, data: DataConfig, seconds: float) -> list[Arm]:
+def arms(question: Question, source: Source, data: DataConfig, seconds: float, seen: Glance | None = None) -> list[Arm]:
     """All arms of ``question``, the whole of the pictures first.
 
     Args:
         source: the pictures, open.
         data: what the arms share.
         seconds: budget of one run.
+        seen: what a glance at the pictures found, so that they are not opened again for every arm.
 
     Raises:
         UsageError: settings that fit no arm.
         Unreachable: no arm can begin, as the published weights cannot be fetched.
     """
-    makers = [_Maker(question, source, data, seconds, init) for init in question.init]
+    seen = glance(source) if seen is None else seen
+    makers = [_Maker(question, source, data, seconds, init, seen=seen) for init in question.init]
     shares = sorted(question.fractions, reverse=True)
     found = [arm for share in shares for maker in makers for arm in maker.make(share)]
     if not any(arm.run for arm in found):
@@ -120,8 +123,10 @@ def arms(question: Question, source: Source, data: DataConfig, seconds: float) -
 class _Maker:
     """Makes the arms that begin in one way."""
 
-    def __init__(self, question: Question, source: Source, data: DataConfig, seconds: float, init: str) -> None:
-        self.question, self.source, self.data, self.init = question, source, data, init
+    def __init__(
+        self, question: Question, source: Source, data: DataConfig, seconds: float, init: str, *, seen: Glance
+    ) -> None:
+        self.question, self.source, self.data, self.init, self.seen = question, source, data, init, seen
         self.budget = f"{seconds:g}s"
         self.offline = ""  # the hub is asked until it cannot be reached once
 
@@ -178,7 +183,7 @@ class _Maker:
             set=about,
             **begun.get(self.init, {"weights": self.init}),
         )
-        run, _ = recipes.choose(wishes, self.source, fraction=fraction)
+        run, _ = recipes.choose(wishes, self.source, fraction=fraction, seen=self.seen)
         if entry.mixer is not None:
             options = {**run.network.options, "mixer": entry.mixer}
             run = replace(run, network=replace(run.network, options=options))

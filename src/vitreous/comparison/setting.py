@@ -17,6 +17,7 @@ from vitreous.config import diff
 from vitreous.data.dataset import Source, open_source
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import BadData, UsageError, VitreousError
+from vitreous.recipes.auto import glance
 from vitreous.run.outcome import shown_before
 from vitreous.run.plan import read_json, to_json
 from vitreous.store.checkpoint import RunFolder
@@ -46,13 +47,14 @@ class Setting:
 def settle(question: Question, out: Path, look: Callable[[int, int], None] | None) -> Setting:
     """Look at the data and at every arm, and refuse what cannot be."""
     source = open_source(question.data)
-    data = data_of(question, source)
+    seen = glance(source)
+    data = data_of(question, source, seen)
     prepared = prepare(data, source=source, progress=look)
     if not len(prepared.test):
         raise BadData("No picture is left for a test part, and models are compared on that; bring more pictures.")
     earlier = read_json(out / QUESTION) if (out / QUESTION).exists() else None
     seconds = duration.seconds(question.budget) if question.budget else _default(earlier, source, data.preprocess.size)
-    found, rates = _tried(_marked(arms(question, source, data, seconds), prepared))
+    found, rates = _tried(_marked(arms(question, source, data, seconds, seen), prepared))
     if not rates:
         raise UsageError(f"None of the models can be trained here; {found[0].name}: {found[0].reason}")
     least = _least(question, found, rates, len(prepared.train))
@@ -64,7 +66,7 @@ def settle(question: Question, out: Path, look: Callable[[int, int], None] | Non
                 f"{duration.show(math.ceil(1.5 * least[1]))} or more, or name other --models."
             )
         seconds = float(math.ceil(1.5 * least[1]))
-        found, rates = _tried(_marked(arms(question, source, data, seconds), prepared))
+        found, rates = _tried(_marked(arms(question, source, data, seconds, seen), prepared))
     return Setting(question=question, out=out, prepared=prepared, seconds=seconds, arms=found, rates=rates)
 
 

@@ -64,16 +64,6 @@ def compare(
     from vitreous.comparison import conduct
     from vitreous.comparison.question import ask
 
-    question = ask(
-        data,
-        models,
-        init,
-        fractions,
-        teacher=None if teacher is None else str(teacher),
-        seeds=seeds,
-        budget=budget,
-        equal=equal,
-        size=size,
-        set=tuple(set),
-    )
+    fields = {"seeds": seeds, "budget": budget, "equal": equal, "size": size, "set": tuple(set)}
+    question = ask(data, models, init, fractions, teacher=None if teacher is None else str(teacher), **fields)
     return conduct.watched(question, out, jobs=jobs, quiet=quiet)

@@ -47,12 +47,15 @@ class Glance:
     elongated: float  # share of pictures whose sides differ by a factor of more than 1.8
 
 
-def choose(wishes: Wishes, source: Source | None = None, *, fraction: float = 1.0) -> tuple[Run, list[str]]:
+def choose(
+    wishes: Wishes, source: Source | None = None, *, fraction: float = 1.0, seen: Glance | None = None
+) -> tuple[Run, list[str]]:
     """The run for ``wishes``, and why it is as it is.
 
     Args:
         source: pictures that are open already, instead of ``wishes.data``.
         fraction: share of the training pictures that is used.
+        seen: what ``glance`` found in ``source``, where several runs are chosen for the same pictures.
 
     Raises:
         UsageError: an unknown model, or wishes that contradict each other.
@@ -60,7 +63,7 @@ def choose(wishes: Wishes, source: Source | None = None, *, fraction: float = 1.
     """
     wishes.refuse()
     source = source if source is not None else open_source(wishes.data)
-    seen = glance(source)
+    seen = glance(source) if seen is None else seen
     seen = replace(seen, pictures=round(fraction * seen.pictures), training=round(fraction * seen.training))
     reasons: list[str] = []
     if wishes.recipe == "scratch":
