@@ -1,0 +1,143 @@
+"""Pictures without a label may teach, and may change nothing about those that have one: neither sides nor what is
+held out."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from vitreous.data.image import Preprocess
+from vitreous.data.prepare import DataConfig, prepare
+from vitreous.types import UNLABELLED
+
+RULES = Preprocess(size=16, store=16)
+SIDES = ("train", "val", "test")
+
+
+@pytest.fixture
+def ready(tmp_path):
+    """``ready(root, ...)``: prepare with a cache of this test's own."""
+
+    def make(root, *further, labelled=True, unlabelled=True, **fields):
+        places = tuple(str(place) for place in further)
+        config = DataConfig(
+            source=str(root), preprocess=RULES, cache_dir=str(tmp_path / "cache"), unlabelled=places, **fields
+        )
+        return prepare(config, labelled=labelled, unlabelled=unlabelled)
+
+    return make
+
+
+@pytest.fixture
+def saved(scene):
+    """``saved(seed)``: a scene as a strongly compressed JPEG: nearly a copy of its PNG."""
+
+    def make(seed, quality=60):
+        file = io.BytesIO()
+        scene(seed).save(file, "JPEG", quality=quality)
+        return file.getvalue()
+
+    return make
+
+
+def names(prepared, side):
+    return sorted(prepared.source.name(int(i)).rsplit("/", 1)[-1] for i in prepared.indices(side))
+
+
+def sides(prepared):
+    """Side to the contents and the labels of its pictures, in their order."""
+    labels, digests = prepared.source.labels, prepared.survey.digests
+    return {side: [(digests[i], int(labels[i])) for i in prepared.indices(side).tolist()] for side in SIDES}
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["drawn", "given"])
+@pytest.mark.parametrize("seed", range(6))
+def test_labelled_pictures_lie_where_they_would_lie_alone(seed, given, album, saved, ready):
+    """Whatever is planted among the further ones: copies, near-copies, and chains of both across the sides."""
+    rng = np.random.default_rng(seed)
+    number = 60
+    # some of the labelled ones are copies of each other, too
+    seeds = [int(s) for s in rng.choice(number, number, p=rng.dirichlet(np.ones(number)))]
+    parts = [f"{part}/" if given else "" for part in rng.choice(["train", "val", "test"], number, p=[0.6, 0.2, 0.2])]
+    root = album({f"{parts[i]}{'ab'[s % 2]}/{i}.png": s for i, s in enumerate(seeds)}, "own")
+    shown = {f"{i}.{'png' if i % 3 else 'jpg'}": int(rng.integers(0, 2 * number)) for i in range(80)}
+    files = {name: s if name.endswith("png") else saved(s, int(rng.integers(60, 95))) for name, s in shown.items()}
+    further = album(files, "further")
+    alone, beside = ready(root, unlabelled=False), ready(root, further)
+    assert sides(alone) == sides(beside) and alone.class_counts == beside.class_counts
+    assert {side: beside.digests[side] for side in SIDES} == alone.digests
+    assert sides(ready(root, "gone", unlabelled=False)) == sides(alone), "for eval they need not even be there"
+    held_out = {
+        seeds[int(beside.source.name(int(i)).rsplit("/", 1)[-1][:-4])]
+        for side in ("val", "test")
+        for i in beside.indices(side)
+    }
+    taught = {shown[name] for name in names(beside, "unlabelled")}
+    assert not taught & held_out
+    assert len(beside.indices("unlabelled")) >= 20, "and most of them are left"
+
+
+def test_copies_of_what_is_held_out_teach_nobody(album, saved, ready):
+    root = album(
+        {f"{part}/{'ab'[i % 2]}/{part}{i}.png": n * 100 + i for n, part in enumerate(SIDES) for i in range(20)}, "own"
+    )
+    planted = {f"{part}-copy.png": n * 100 + 3 for n, part in enumerate(SIDES)}
+    planted |= {f"{part}-nearly.jpg": saved(n * 100 + 5) for n, part in enumerate(SIDES)}
+    found = ready(root, album({**planted, "new.png": 999}, "further"))
+    assert names(found, "unlabelled") == ["new.png", "train-copy.png", "train-nearly.jpg"]
+    assert any("like one of validation or test: 4 pictures" in notice for notice in found.notices)
+    assert any("to be learned from all the same: 3 pictures" in notice for notice in found.notices)
+    assert len(found.indices("train")) == 20
+
+
+def test_rows_without_a_label_teach_without_one(album, ready):
+    root = album({f"{i}.png": i for i in range(60)})
+    table = root / "table.csv"
+    table.write_text("path,label\n" + "".join(f"{i}.png,{'ab'[i % 2] if i < 40 else ''}\n" for i in range(60)))
+    found, alone = ready(table), ready(table, unlabelled=False)
+    assert names(found, "unlabelled") == sorted(f"{i}.png" for i in range(40, 60))
+    assert sides(found) == sides(alone) and not len(alone.indices("unlabelled"))
+    assert any("Left out as they have no label: 20 pictures" in notice for notice in alone.notices)
+    assert not any("Left out as they have no label" in notice for notice in found.notices)
+
+
+def test_a_folder_without_any_label_is_divided_for_the_loss_alone(album, ready):
+    root = album({f"{i}.png": i for i in range(60)})
+    found = ready(root, album({f"{i}.png": 100 + i for i in range(10)}, "further"), labelled=False)
+    assert found.classes == () and not len(found.indices("unlabelled"))
+    assert sum(len(found.indices(side)) for side in SIDES) == 70 and len(found.val) > 0
+
+
+def test_labels_and_sides_of_further_folders_say_nothing(album, ready):
+    root = album({f"{'ab'[i % 2]}/{i}.png": i for i in range(60)}, "own")
+    further = album({f"{part}/{'bc'[i % 2]}/{part}{i}.png": 100 * n + i
+                     for n, part in enumerate(SIDES, 1) for i in range(10)}, "further")  # fmt: skip
+    found = ready(root, further)
+    assert found.classes == ("a", "b") and len(found.indices("unlabelled")) == 30
+    assert set(found.source.labels[found.indices("unlabelled")].tolist()) == {UNLABELLED}
+    assert sides(found) == sides(ready(root, unlabelled=False))
+
+
+def test_digests_know_the_further_pictures_and_only_those_that_teach(album, ready):
+    root = album(
+        {f"{part}/{'ab'[i % 2]}/{part}{i}.png": n * 100 + i for n, part in enumerate(SIDES) for i in range(20)}, "own"
+    )
+    further = album({f"{i}.png": 500 + i for i in range(20)}, "further")
+    before = ready(root, further).digests
+    album({"copy-of-test.png": 203}, "further")
+    assert ready(root, further).digests == before, "what is left out is of no account"
+    album({"new.png": 600}, "further")
+    after = ready(root, further).digests
+    assert after["unlabelled"] != before["unlabelled"]
+    assert {side: after[side] for side in SIDES} == {side: before[side] for side in SIDES}
+
+
+def test_a_share_of_the_training_pictures_leaves_the_further_ones_whole(album, ready):
+    root = album({f"{'ab'[i % 2]}/{i}.png": i for i in range(100)}, "own")
+    further = album({f"{i}.png": 500 + i for i in range(20)}, "further")
+    whole, part = ready(root, further), ready(root, further, fraction=0.3)
+    assert names(part, "unlabelled") == names(whole, "unlabelled"), "labelled ones left out of the share do not teach"
+    assert len(part.indices("train")) == pytest.approx(0.3 * len(whole.indices("train")), abs=2)
+    assert sides(part)["val"] == sides(whole)["val"] and sides(part)["test"] == sides(whole)["test"]
