@@ -7,8 +7,11 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from vitreous.analyse.label_errors import FOLDS, confident_class, find_label_errors, folds, out_of_fold
+from vitreous.analyse.label_errors import PENALTY, confident_class, find_label_errors, folds, out_of_fold
+from vitreous.analyse.probe import PARTS
 
 
 def planted(labels: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -56,11 +59,9 @@ def test_probabilities_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(120, 5)), np.arange(120) % 3
     fold = folds(labels, np.arange(120))
-    assert np.array_equal(np.bincount(fold), np.full(FOLDS, 24))
-    centred = features - features.mean(axis=0)
-    centred /= np.sqrt((centred**2).sum(axis=1).mean())
-    model = LogisticRegression(C=10.0, tol=1e-3)
-    wanted = cross_val_predict(model, centred, labels, cv=PredefinedSplit(fold), method="predict_proba")
+    assert np.array_equal(np.bincount(fold), np.full(PARTS, 24))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (PENALTY * 96), tol=1e-3))
+    wanted = cross_val_predict(model, features, labels, cv=PredefinedSplit(fold), method="predict_proba")
     assert np.allclose(out_of_fold(features, labels, fold), wanted, atol=1e-6)
     assert np.allclose(out_of_fold(1e6 * features, labels, fold), wanted, atol=1e-3)
 
@@ -70,7 +71,7 @@ def test_every_class_is_dealt_out_evenly() -> None:
     fold = folds(labels, np.arange(len(labels)))
     assert (fold[labels == 2] == -1).all(), "four pictures cannot be in five folds"
     for label in (0, 1, 3):
-        counts = np.bincount(fold[labels == label], minlength=FOLDS)
+        counts = np.bincount(fold[labels == label], minlength=PARTS)
         assert counts.min() >= 1 and np.ptp(counts) <= 1
 
 

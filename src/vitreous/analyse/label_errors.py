@@ -14,18 +14,15 @@ Knows features, labels and groups of copies; nothing of pictures, files or netwo
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.analyse.calibration import Numbers
+from vitreous.analyse.calibration import softmax
+from vitreous.analyse.probe import PARTS, Ints, Numbers, crossed, parts
 
-FOLDS = 5
-"""A class needs pictures in as many groups to be judged: one in each fold."""
-
-Ints = NDArray[np.int64]
+PENALTY = 1e-2  # of the regression, as in ``probe.PENALTIES``
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +49,7 @@ class LabelErrors:
 def find_label_errors(features: Numbers, labels: Ints, groups: Ints) -> LabelErrors:
     """Cross-validate a logistic regression, and judge every label by the fold that left it out.
 
-    Classes with fewer than ``FOLDS`` groups are left alone: a fold would know none of them, and suspect them all.
+    Classes with fewer than ``PARTS`` groups are left alone: a fold would know none of them, and suspect them all.
 
     Args:
         features: (n, d), frozen: the same function of every picture.
@@ -85,15 +82,12 @@ def find_label_errors(features: Numbers, labels: Ints, groups: Ints) -> LabelErr
 def folds(labels: Ints, groups: Ints) -> Ints:
     """(n,) the fold of each picture, all of one group in one, every class dealt out evenly; -1 where not judged.
 
-    A group is of the class of its first picture; pictures of classes with fewer than ``FOLDS`` groups get -1.
+    A group is of the class of its first picture; pictures of classes with fewer than ``PARTS`` groups get -1.
     """
     _, first, number = np.unique(groups, return_index=True, return_inverse=True)
     speaks = labels[first]  # the label of each group
-    order = np.argsort(speaks, kind="stable")
-    counts = np.bincount(speaks)
-    fold = np.empty(len(first), dtype=np.int64)
-    fold[order] = (np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)) % FOLDS
-    enough = counts >= FOLDS
+    fold = parts(speaks)
+    enough = np.bincount(speaks) >= PARTS
     known = np.append(enough, np.zeros(max(0, int(labels.max(initial=-1)) + 1 - len(enough)), dtype=np.bool_))
     return np.where(enough[speaks][number] & known[labels], fold[number], -1)
 
@@ -101,27 +95,13 @@ def folds(labels: Ints, groups: Ints) -> Ints:
 def out_of_fold(features: Numbers, labels: Ints, fold: Ints) -> NDArray[np.float64]:
     """(n, k) probabilities of each picture from a logistic regression on the other folds.
 
-    Features are centred and scaled by one number, so that the penalty means the same for every network.
-
     Args:
         features: (n, d)
         labels: (n,) from 0 to k - 1, each in every fold's complement.
         fold: (n,)
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    centred = features - features.mean(axis=0)
-    centred /= max(float(np.sqrt(np.square(centred).sum(axis=1).mean())), 1e-12)
-    chances = np.zeros((len(labels), int(labels.max()) + 1))
-    for number in np.unique(fold):
-        held = fold == number
-        model = LogisticRegression(C=10.0, max_iter=100, tol=1e-3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a ranking needs no last digit
-            model.fit(centred[~held], labels[~held])
-        chances[np.ix_(held, model.classes_)] = model.predict_proba(centred[held])
-    return chances
+    classes = int(labels.max()) + 1
+    return softmax(crossed(features, labels, fold, PENALTY, classes=classes, tol=1e-3))  # a ranking needs no last digit
 
 
 def confident_class(chances: NDArray[np.float64], labels: Ints) -> Ints:

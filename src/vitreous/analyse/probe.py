@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,14 @@ from vitreous.analyse.calibration import log_loss
 from vitreous.analyse.familiar import unit
 
 Numbers = NDArray[Any]
+Ints = NDArray[np.int64]
 PENALTIES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 """What is tried for l in the mean loss of a picture + l / 2 |W|^2. Of equally good ones the strongest is taken."""
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # Caron et al. 2021, DINO, appendix D; Wu et al. 2018, section 3.4
-_PARTS = 5  # for cross-validation
+PARTS = 5
+"""For cross-validation."""
+
 _ABSENT = 10.0  # nats by which a class that nobody showed stays behind the others
 _CHUNK = 1024  # pictures whose similarities to all others are held at once
 
@@ -88,7 +91,7 @@ def logistic(
         seconds: a weaker one, which takes longer, is not begun if it might end later; the strongest is always.
     """
     begin = last = time.monotonic()
-    parts = list(_parts(labels)) if held_out is None and len(penalties) > 1 else []
+    part = parts(labels) if len(penalties) > 1 else np.zeros(len(labels), dtype=np.int64)
     best: tuple[tuple[float, float], Linear] | None = None
     for penalty in penalties:
         now = time.monotonic()
@@ -96,12 +99,10 @@ def logistic(
             break
         last = now
         solved = solve(features, labels, penalty, classes=classes, balanced=balanced)
-        said, true = np.zeros((len(labels), classes)), labels
         if held_out is not None:
             said, true = solved.logits(held_out[0]), held_out[1]
-        for part in parts:
-            others = solve(features[~part], labels[~part], penalty, classes=classes, balanced=balanced)
-            said[part] = others.logits(features[part])
+        else:
+            said, true = crossed(features, labels, part, penalty, classes=classes, balanced=balanced), labels
         worth = right(said, true), -log_loss(said, true)
         if best is None or worth > best[0]:
             best = worth, solved
@@ -114,7 +115,47 @@ def right(said: Numbers, labels: Numbers) -> float:
     return float((said.argmax(axis=1) == labels).mean())
 
 
-def solve(features: Numbers, labels: Numbers, penalty: float, *, classes: int, balanced: bool = False) -> Linear:
+def parts(labels: Numbers) -> Ints:
+    """(n,) the part of each picture, from 0 to ``PARTS`` - 1, every class dealt out evenly."""
+    place = np.empty(len(labels), dtype=np.int64)
+    place[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % PARTS
+    return place
+
+
+def crossed(
+    features: Numbers,
+    labels: Numbers,
+    part: Numbers,
+    penalty: float,
+    *,
+    classes: int,
+    balanced: bool = False,
+    tol: float = 1e-4,
+) -> Numbers:
+    """(n, classes) logits of each picture, by the solution for those in the other parts.
+
+    Args:
+        features: (n, d), labels (n,).
+        part: (n,) which one each is in; where there is but one, nothing is known.
+    """
+    said = np.zeros((len(labels), classes))
+    numbers = np.unique(part)
+    for number in numbers if len(numbers) > 1 else ():
+        held = part == number
+        others = solve(features[~held], labels[~held], penalty, classes=classes, balanced=balanced, tol=tol)
+        said[held] = others.logits(features[held])
+    return said
+
+
+def solve(
+    features: Numbers,
+    labels: Numbers,
+    penalty: float,
+    *,
+    classes: int,
+    balanced: bool = False,
+    tol: float = 1e-4,
+) -> Linear:
     """The solution for one penalty, taken through the standardisation, so that it holds for plain features."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -128,7 +169,7 @@ def solve(features: Numbers, labels: Numbers, penalty: float, *, classes: int, b
     if len(shown) > 1:
         # scikit-learn's C weighs the sum over pictures; the mean keeps its meaning when there are more
         c = 1 / (penalty * len(labels))
-        model = LogisticRegression(C=c, max_iter=300, class_weight="balanced" if balanced else None)
+        model = LogisticRegression(C=c, max_iter=300, tol=tol, class_weight="balanced" if balanced else None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit((features - mean) / deviation, labels)
@@ -140,10 +181,3 @@ def solve(features: Numbers, labels: Numbers, penalty: float, *, classes: int, b
     absent = np.setdiff1d(np.arange(classes), shown)
     bias[absent] = bias[shown].min() - _ABSENT
     return Linear(weight, bias, penalty)
-
-
-def _parts(labels: Numbers) -> Iterator[NDArray[np.bool_]]:
-    """Masks of ``_PARTS`` parts, every class spread evenly over them."""
-    place = np.empty(len(labels), dtype=np.int64)
-    place[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % _PARTS
-    yield from (place == part for part in np.unique(place))
