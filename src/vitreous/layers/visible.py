@@ -20,6 +20,11 @@ def visible(tokens: Tensor, mask: Tensor) -> Tensor:
     return tokens.reshape(b * n, d).index_select(0, (~mask).flatten().nonzero()[:, 0]).view(b, -1, d)
 
 
+def replaced(tokens: Tensor, mask: Tensor, token: Tensor) -> Tensor:
+    """The tokens (b, n, d), with ``token``, (d,) or (), wherever ``mask`` (b, n) hides one."""
+    return torch.where(mask[..., None], token.to(tokens.dtype), tokens)
+
+
 def restored(tokens: Tensor, mask: Tensor, filler: Tensor) -> Tensor:
     """The inverse of ``visible``: tokens (b, m, d) in their places, ``filler`` (d,) where ``mask`` (b, n) hides one."""
     place = (~mask).cumsum(dim=1).sub(1).clamp(min=0)  # (b, n): which of the visible tokens stands here

@@ -130,16 +130,20 @@ class TokenBackbone(Backbone, ABC):
 
     Attributes:
         drops_hidden: whether hidden tokens are left out, and those left need no grid.
+        overlaps: whether a token also sees pixels of its neighbours' patches, so that they show through it.
     """
 
     drops_hidden: ClassVar[bool] = True
+    overlaps: ClassVar[bool] = False
 
     @abstractmethod
-    def embed(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
+    def embed(self, image: Tensor, mask: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         """(b, c, h, w) -> patch tokens with positions (b, n, d); ``mask`` (b, n) bool, true where a token is hidden.
 
-        What hidden means is the family's: a plain ViT drops the tokens, so every row of ``mask`` must hide the same
-        number; a family that needs the whole grid (Swin) puts another vector in their place.
+        With a ``token`` (d,), it stands wherever one is hidden, before positions are added (Xie et al. 2022, "SimMIM",
+        section 3.2): it belongs to whoever pretrains and learns it, and does not ship with the backbone. Without, what
+        hidden means is the family's: a plain ViT drops the tokens, so every row of ``mask`` must hide the same number;
+        a family that needs the whole grid (Swin) puts zeros in their place.
         """
 
     @abstractmethod

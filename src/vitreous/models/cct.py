@@ -25,7 +25,7 @@ from vitreous.layers.mlp import Mlp
 from vitreous.layers.norm import DropPath, depth_rates
 from vitreous.layers.pool import SequencePool
 from vitreous.layers.position import Resampled, fit, sincos1d
-from vitreous.layers.visible import visible
+from vitreous.layers.visible import replaced, visible
 from vitreous.models.backbone import TokenBackbone
 from vitreous.types import Features
 
@@ -98,6 +98,7 @@ class CCT(TokenBackbone):
     layout = torch.channels_last  # what the tokenizer gives is then already a sequence of tokens
     stem = "tokenizer.0.conv"
     adapts = ("position",)
+    overlaps = True
 
     def __init__(self, config: CCTConfig) -> None:
         super().__init__()
@@ -142,17 +143,20 @@ class CCT(TokenBackbone):
         plane = tokens.transpose(1, 2).unflatten(2, self._grid(image))  # (b, d, h / stride, w / stride)
         return Features((plane,), self.pool(tokens))
 
-    def embed(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
+    def embed(self, image: Tensor, mask: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         """(b, c, h, w) -> tokens with positions (b, n, d), without those that ``mask`` (b, n) hides.
 
-        Windows of neighbouring tokens overlap: the rim of a hidden one shows in the next.
+        With a ``token`` (d,) they stay, and it stands in their place. Windows of neighbouring tokens overlap: the rim
+        of a hidden one shows in the next.
 
         Raises:
-            ValueError: the rows of ``mask`` hide different numbers of tokens.
+            ValueError: without a token, rows of ``mask`` that hide different numbers.
         """
         tokens = self.tokenizer(image).flatten(2).transpose(1, 2)  # (b, n, d)
+        if mask is not None and token is not None:
+            tokens = replaced(tokens, mask, token)
         tokens = tokens + self._positions_on(self.pos_embed, self._grid(image))
-        return tokens if mask is None else visible(tokens, mask)
+        return visible(tokens, mask) if mask is not None and token is None else tokens
 
     def encode(self, tokens: Tensor) -> Tensor:
         """(b, m, d) -> (b, m, d): all blocks, last norm."""

@@ -30,7 +30,7 @@ from vitreous.layers.norm import DropPath, LayerScale, depth_rates
 from vitreous.layers.patch import PatchEmbed, resample_kernel
 from vitreous.layers.pool import Pool, pool_tokens
 from vitreous.layers.position import Resampled, fit, sincos2d
-from vitreous.layers.visible import visible
+from vitreous.layers.visible import replaced, visible
 from vitreous.models.backbone import TokenBackbone
 from vitreous.types import Features
 
@@ -166,15 +166,20 @@ class ViT(TokenBackbone):
         plane = tokens[:, self.prefix :].transpose(1, 2).unflatten(2, grid)  # (b, d, h / p, w / p)
         return Features((plane,), self.fc_norm(pool_tokens(tokens, self.prefix, self.config.pool)))
 
-    def embed(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
+    def embed(self, image: Tensor, mask: Tensor | None = None, token: Tensor | None = None) -> Tensor:
         """(b, c, h, w) -> patch tokens with positions (b, n, d), without those that ``mask`` (b, n) hides.
 
+        With a ``token`` (d,) they stay, and it stands in their place.
+
         Raises:
-            ValueError: the rows of ``mask`` hide different numbers of tokens.
+            ValueError: without a token, rows of ``mask`` that hide different numbers.
         """
+        tokens: Tensor = self.patch_embed(image)  # (b, n, d)
+        if mask is not None and token is not None:
+            tokens = replaced(tokens, mask, token)
         positions = self._positions_on(self.pos_embed, self.patch_embed.grid(image))
-        tokens = self.patch_embed(image) + positions[:, self._placed :]  # (b, n, d)
-        return tokens if mask is None else visible(tokens, mask)
+        tokens = tokens + positions[:, self._placed :]
+        return visible(tokens, mask) if mask is not None and token is None else tokens
 
     def encode(self, tokens: Tensor) -> Tensor:
         """(b, m, d) -> (b, p + m, d): prefix tokens first, all blocks, last norm."""

@@ -17,6 +17,7 @@ from vitreous.errors import UsageError
 from vitreous.layers.norm import depth_rates
 from vitreous.layers.patch import PatchEmbed
 from vitreous.layers.position import Resampled, fit
+from vitreous.layers.visible import replaced
 from vitreous.layers.window import Grid, WindowBlock, WindowStage
 from vitreous.models.backbone import TokenBackbone
 from vitreous.types import Features
@@ -115,14 +116,10 @@ class Windowed(TokenBackbone, ABC):
         return Features(tuple(x.permute(0, 3, 1, 2) for x in maps), pooled)
 
     def embed(self, image: Tensor, mask: Tensor | None = None, token: Tensor | None = None) -> Tensor:
-        """(b, c, h, w) -> patch tokens (b, n, d), with ``token`` (d,) wherever ``mask`` (b, n) hides one.
-
-        The token is zero unless given: it belongs to whoever pretrains and learns it (Xie et al. 2022, "SimMIM",
-        section 3.2), and does not ship with the backbone.
-        """
+        """(b, c, h, w) -> patch tokens (b, n, d), with ``token`` (d,), or zeros, wherever ``mask`` (b, n) hides one."""
         tokens: Tensor = self.patch_embed(image)  # (b, n, d)
         if mask is not None:
-            tokens = torch.where(mask[..., None], tokens.new_zeros(()) if token is None else token, tokens)
+            tokens = replaced(tokens, mask, tokens.new_zeros(()) if token is None else token)
         if self.absolute_pos_embed is not None:
             tokens = tokens + self._positions_on(self.absolute_pos_embed, self.patch_embed.grid(image))
         return tokens

@@ -17,6 +17,7 @@ from vitreous.recipes.wishes import Wishes
 from vitreous.run.methods import Method, PretrainConfig
 from vitreous.run.plan import Run
 from vitreous.tasks.mae import MaeConfig
+from vitreous.tasks.simmim import SimmimConfig
 from vitreous.training.optim import OptimConfig
 
 LEAST = 100  # pictures; fewer teach nothing that is worth the time
@@ -42,7 +43,7 @@ def choose(
             f"{pictures} pictures are too few to learn from without labels; give {LEAST} or more, also with "
             "--unlabelled, or begin with published weights: vitreous train --pretrained."
         )
-    if wishes.model == "auto":
+    if wishes.model == "auto" and method != "simmim":  # which takes any, as the recipe from scratch does
         side = wishes.size or auto.glance(source).side
         wishes = replace(wishes, model=_model(side))
     run, reasons = auto.choose(wishes, source)
@@ -55,7 +56,7 @@ def choose(
         data=replace(run.data, unlabelled=unlabelled),
         task=replace(run.task, augment=augment),
         train=train,
-        pretrain=PretrainConfig(mae=MaeConfig()),
+        pretrain=PretrainConfig(simmim=SimmimConfig()) if method == "simmim" else PretrainConfig(mae=MaeConfig()),
     ), reasons
 
 

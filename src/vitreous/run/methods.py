@@ -11,6 +11,7 @@ from vitreous.data.transforms import AugmentConfig
 from vitreous.errors import UsageError
 from vitreous.network import Network
 from vitreous.tasks.mae import Mae, MaeConfig
+from vitreous.tasks.simmim import Simmim, SimmimConfig
 from vitreous.tasks.task import SelfSupervised, Watch
 from vitreous.training.device import Device
 
@@ -23,7 +24,7 @@ class PretrainConfig:
     """Learning without labels: exactly one method, with what is chosen about it."""
 
     mae: MaeConfig | None = None
-    simmim: None = None
+    simmim: SimmimConfig | None = None
     dino: None = None
 
     def __post_init__(self) -> None:
@@ -54,5 +55,7 @@ def make(
     Raises:
         UsageError: the method does not go with this network or this size.
     """
+    if config.simmim is not None:
+        return Simmim(network, config.simmim, preprocess, augment, watch)
     assert config.mae is not None
     return Mae(network, config.mae, preprocess, augment, watch)
