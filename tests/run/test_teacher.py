@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import fake_hub
@@ -24,6 +25,7 @@ from vitreous.data.prepare import prepare
 from vitreous.data.preprocess import fit
 from vitreous.network import NetworkConfig, build_network
 from vitreous.recipes import Wishes, adjust, choose
+from vitreous.run import execution
 from vitreous.run.execution import execute
 from vitreous.run.find_teacher import named, open_teacher, own_run
 from vitreous.run.plan import Run, build, read_run
@@ -111,6 +113,26 @@ def test_killed_and_resumed_is_never_stopped(photos: Path, tmp_path: Path, view:
     assert weights(torn) == weights(whole) and weights(torn / "teacher") == weights(whole / "teacher")
     assert (torn / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert before is None or kept.stat().st_mtime_ns == before, "what was kept is not asked for again"
+
+
+def test_resuming_from_the_previous_checkpoint_holds_for_the_teacher_too(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn, settings = tmp_path / "torn", [*FP32, "train.save.steps=2"]
+    train = partial(vt.train, photos, teacher=CNN, set=settings, **FAST)
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "_finish", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):  # the teacher has taken its last step, and nothing of it is sealed
+            train(out=torn)
+    *_, newest = sorted((torn / "teacher" / "checkpoints").glob("step-*"))
+    damaged = max(newest.iterdir(), key=lambda file: file.stat().st_size)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    with pytest.raises(vt.DamagedFile, match=r"teacher.*--previous"):
+        vt.resume(torn, quiet=True)
+    vt.resume(torn, previous=True, quiet=True)
+    train(out=tmp_path / "whole")
+    for part in (".", "teacher"):
+        assert weights(torn / part) == weights(tmp_path / "whole" / part)
 
 
 def test_what_is_kept_is_what_the_teacher_says(photos: Path, trained: Path, tmp_path: Path) -> None:

@@ -6,9 +6,6 @@ outcome.py.
 
 from __future__ import annotations
 
-import resource
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -17,10 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vitreous import config as configs
-from vitreous.data.dataset import BUILTIN, Source, open_source
+from vitreous.data.dataset import Source, open_source
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import UsageError
 from vitreous.layers.lora import merge
@@ -29,15 +24,15 @@ from vitreous.reports.page import write_report
 from vitreous.run import frozen, outcome, start, trust
 from vitreous.run.find_teacher import open_teacher, own_run
 from vitreous.run.plan import Run, build, read_json, read_run, to_json
+from vitreous.run.provenance import peak_memory, provenance
 from vitreous.run.review import thumbnails
 from vitreous.run.teacher import FOLDER, Teacher, TeacherConfig, earlier
 from vitreous.store.checkpoint import RUN, RunFolder
-from vitreous.store.files import sha256_file
-from vitreous.training.device import Device, open_device, versions
+from vitreous.training.device import Device, open_device
 from vitreous.training.interrupt import Interrupted
 from vitreous.training.log import Log, counting
 from vitreous.training.trainer import Fitted, Trainer
-from vitreous.weights import foreign, pretrained
+from vitreous.weights import foreign
 
 DATA = "data.json"  # what the data was when the run began
 
@@ -142,9 +137,9 @@ def _work(
             folder.write(frozen.FILE, to_json(baseline.facts()))
         device.barrier()
         if teacher is not None:
-            for sentence in teacher.facts["notices"]:
+            for sentence in teacher.facts.get("notices", ()):
                 log.notice(sentence)
-            _teach(run, teacher, folder, prepared, device, spent=spent, quiet=quiet)
+            _teach(run, teacher, folder, prepared, device, spent=spent, previous=previous, force=force, quiet=quiet)
         fitted = trainer.fit(resume=going_on, previous=previous, force=force)
         if device.is_first:
             _finish(run, folder, prepared, trainer, fitted, teacher=teacher, brief=brief)
@@ -153,7 +148,16 @@ def _work(
 
 
 def _teach(
-    run: Run, teacher: Teacher, folder: RunFolder, prepared: Prepared, device: Device, *, spent: float, quiet: bool
+    run: Run,
+    teacher: Teacher,
+    folder: RunFolder,
+    prepared: Prepared,
+    device: Device,
+    *,
+    spent: float,
+    previous: bool,
+    force: bool,
+    quiet: bool,
 ) -> None:
     """Train the teacher first, where it is yet to be trained, and let it look at the training pictures."""
     config, own = run.teacher, RunFolder(folder.path / FOLDER)
@@ -170,7 +174,8 @@ def _teach(
             else:  # its page and what is told of its trust would take time from its pupil
                 first = read_run(own) if begun else own_run(run, None if budget is None else budget - spent)
                 RunFolder.create(own.path)
-                predictor = _work(first, own, device, prepared=prepared, going_on=begun, quiet=quiet, brief=True)
+                how: dict[str, Any] = {"going_on": begun, "previous": previous, "force": force, "quiet": quiet}
+                predictor = _work(first, own, device, prepared=prepared, brief=True, **how)
         except Interrupted as stopped:
             said = f"Stopped while the teacher was being trained; go on with vitreous resume {folder.path}."
             raise Interrupted(stopped.signal, said) from None
@@ -239,7 +244,7 @@ def _finish(
     images = fitted.steps * run.train.batch / max(fitted.seconds - taught, 1e-9) if fitted.steps else None
     cost = outcome.cost(network, seconds=fitted.seconds, images_per_second=images, peak=peak_memory(device))
     finished = replace(run, train=replace(run.train, plan=fitted.plan), teacher=_repeatable(run, folder))
-    facts = _facts(finished, folder, trainer, fitted) | trusted.facts
+    facts = provenance(finished, folder, trainer, fitted) | trusted.facts
     if teacher is not None:
         facts["teacher"] = teacher.told(fitted.seconds)
     card = outcome.card(network, prepared, found, cost, facts)
@@ -251,57 +256,11 @@ def _finish(
     folder.seal()
 
 
-def _facts(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) -> dict[str, Any]:
-    machine = trainer.device.facts()
-    epochs = fitted.steps / trainer.train.steps_per_epoch
-    return {
-        "command": f"vitreous train {shlex.quote(str(folder.path / RUN))}" if _can_be_opened(run) else "",
-        "seed": run.seed,
-        "initialisation": _scratch(run) if run.weights is None else f"weights of {_origin(run.weights)}",
-        "train": {**configs.to_dict(run.train), "steps": fitted.steps, "epochs": round(epochs, 2)},
-        "augmentation": configs.to_dict(run.task),
-        **({} if run.pretrain is None else {"pretrain": configs.to_dict(run.pretrain)}),
-        **({"frozen": read_json(folder.path / frozen.FILE)} if (folder.path / frozen.FILE).exists() else {}),
-        "selection": {"step": fitted.step, "metric": "accuracy on validation less 1e-5 loss", "value": fitted.score},
-        "device": machine["device"],
-        "machine": machine,
-        "versions": versions(),
-        "licences": _licences(run.weights),
-        "notices": list(fitted.notices),
-    }
-
-
 def _repeatable(run: Run, folder: RunFolder) -> TeacherConfig | None:
     """The teacher as it was trained, so that the run file repeats that too."""
     if run.teacher is None or not run.teacher.is_model:
         return run.teacher
     return replace(run.teacher, plan=read_run(RunFolder(folder.path / FOLDER)).train.plan)
-
-
-def _can_be_opened(run: Run) -> bool:
-    """Whether the data has a name; pictures that were handed over in memory have none."""
-    return run.data.source in BUILTIN or Path(run.data.source).exists()
-
-
-def _scratch(run: Run) -> str:
-    return "scratch" if run.init == "default" else f"scratch, {run.init}"
-
-
-def _origin(weights: str) -> str:
-    published = pretrained.parse(weights)
-    if published:
-        return f"{published.repository}, SHA-256 {published.sha256}"
-    return f"{weights}, SHA-256 {sha256_file(weights)}" if Path(weights).is_file() else weights
-
-
-def _licences(weights: str | None) -> dict[str, str]:
-    """Of the program, of what was trained, and of what that began with."""
-    licences = {"vitreous": "Apache-2.0", "these weights": "yours: trained on your pictures"}
-    published = pretrained.parse(weights) if weights else None
-    if published:
-        licences["these weights"] += f", from weights under {published.terms}"
-        licences[published.repository] = published.terms
-    return licences
 
 
 def describe(prepared: Prepared) -> dict[str, Any]:
@@ -312,13 +271,6 @@ def describe(prepared: Prepared) -> dict[str, Any]:
         "counts": prepared.class_counts,
         "digests": prepared.digests,
     }
-
-
-def peak_memory(device: Device) -> float:
-    """The most memory held at once, in 10**6 bytes: of the GPU, or of this process."""
-    if device.place.type == "cuda":
-        return torch.cuda.max_memory_allocated(device.place) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def _place(run: Run) -> Path:

@@ -115,21 +115,13 @@ def _published(run: Run, config: TeacherConfig) -> Teacher:
     size = weights.usual_size
     network = pretrained.create(published.model, tag=weights.tag, file=file, classes=weights.classes or 1, size=size)
     preprocess = replace(run.data.preprocess, size=size, store=size)
-    facts: dict[str, Any] = {
-        "name": f"{published.repository} (published weights)",
-        "licence": published.terms,
-        "notices": [],
-    }
+    facts = {"name": f"{published.repository} (published weights)", "licence": published.terms}
     return Teacher(config, network, preprocess, None, facts)
 
 
 def _model(run: Run, config: TeacherConfig) -> Teacher:
     network = build_network(_fresh(run, config.place))
-    facts: dict[str, Any] = {
-        "name": f"{config.place}, trained first on the same pictures",
-        "licence": None,
-        "notices": [],
-    }
+    facts = {"name": f"{config.place}, trained first on the same pictures"}
     columns = list(range(run.network.classes))
     return Teacher(config, network, run.data.preprocess, columns, facts)
 
@@ -150,6 +142,6 @@ def _finished(run: Run, config: TeacherConfig, prepared: Prepared, folder: RunFo
     notices = [*shown_before(other, prepared, "The teacher was")]
     if columns is None:
         notices.append(f"The teacher {config.place} knows other classes: its features teach, its answers do not.")
-    facts = {"name": f"{network.config.model} of {config.place}", "licence": None, "notices": notices}
+    facts = {"name": f"{network.config.model} of {config.place}", "notices": notices}
     preprocess = configs.from_dict(Preprocess, card["preprocess"])
     return Teacher(config, network, preprocess, columns, facts)

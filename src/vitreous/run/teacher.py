@@ -96,7 +96,7 @@ class Teacher:
     Args:
         network: None where its answers are kept already.
         columns: of its logits, in the order of the run's classes; None where its classes are others.
-        facts: what the card says of it.
+        facts: what the card says of it: its name, and where there is one its licence; and notices for the user.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class Teacher:
 
     def told(self, seconds: float) -> dict[str, Any]:
         """What the card of a run that took ``seconds`` says of it."""
-        facts = {name: self.facts[name] for name in ("name", "says", "accuracy", "licence")}
+        facts = {name: self.facts.get(name) for name in ("name", "says", "accuracy", "licence")}
         took = float(self.facts["seconds"])
         values = {**facts, "minutes": took / 60, "share_of_time": took / max(seconds, 1e-9)}
         values["settings"] = configs.to_dict(self.config)
