@@ -20,6 +20,7 @@ from vitreous.errors import DamagedFile, UsageError
 from vitreous.network import Network, NetworkConfig
 from vitreous.run import methods
 from vitreous.run.methods import PretrainConfig
+from vitreous.run.strips import SHOWN, Strips
 from vitreous.run.teacher import Teacher, TeacherConfig
 from vitreous.run.watch import Watcher
 from vitreous.store.checkpoint import RUN, RunFolder
@@ -192,7 +193,9 @@ def _without_labels(
     def progress(step: int) -> float:  # known to the trainer alone, which is made after the task
         return trainer.progress(step)
 
-    watcher = Watcher(prepared, preprocess, device, batch=batch, least=least)
+    shown = prepared.indices("val" if len(prepared.val) else "train")[:SHOWN]
+    strips = Strips(folder, prepared.subset(shown)) if device.is_first else None
+    watcher = Watcher(prepared, preprocess, device, batch=batch, least=least, strips=strips)
     task = methods.make(
         run.pretrain,
         network,

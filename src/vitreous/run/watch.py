@@ -8,11 +8,12 @@ method but by its contract.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitreous.analyse.probe import neighbours, right, solve
 from vitreous.analyse.representation import effective_rank, spread
@@ -20,11 +21,13 @@ from vitreous.data.loader import Loader
 from vitreous.data.prepare import Prepared, Side
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import Evaluate
+from vitreous.layers.attention import Attend
 from vitreous.network import Network
 from vitreous.tasks.task import Gather, SelfSupervised
 from vitreous.training.device import Device
 from vitreous.types import Batch
 
+LOOKED = 16  # pictures whose attention is looked at
 MOST = 2_000  # pictures of train, and of validation, that are asked each time
 PENALTY = 1e-2  # of the regression, always the same, so that evaluations can be compared
 NO_PROGRESS = 0.98  # share of the loss of having learned nothing, above which nothing has been learned
@@ -38,10 +41,21 @@ class Watcher:
         prepared: whose labelled pictures are asked, and whose held-out ones give the loss.
         batch: pictures at once.
         least: steps before a lack of progress is one.
+        strips: draws what is learned, at each evaluation; only the first process has it.
     """
 
-    def __init__(self, prepared: Prepared, preprocess: Preprocess, device: Device, *, batch: int, least: int) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        preprocess: Preprocess,
+        device: Device,
+        *,
+        batch: int,
+        least: int,
+        strips: Callable[[SelfSupervised], None] | None = None,
+    ) -> None:
         self.classes = len(prepared.classes)
+        self.strips = strips
         self.least = least
         self._why = ""
         sides: tuple[Side, ...] = ("train", "val") if self.classes else ("val",)
@@ -62,18 +76,41 @@ class Watcher:
         return self._why
 
     def __call__(self, task: SelfSupervised, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
-        values = {"loss": _loss(task, batches, gather)}
         found = {side: _features(task.network, loader, gather) for side, loader in self._loaders.items()}
+        values = self._probes(*found["train"], *found["val"]) if self.has_labels else {}
         if "val" in found:
             features = found["val"][0].numpy()
             values |= {"rank": effective_rank(features), "spread": spread(features)}
-        if self.classes and "val" in found:
-            values |= self._probes(*found["train"], *found["val"])
+        values["loss"] = _loss(task, batches, gather)
+        values |= self._attention(task.network, gather)
+        if self.has_labels:
             values["score"] = values["linear"] + 1e-3 * values["neighbours"]
         else:
             values["score"] = -values["loss"] if task.by_loss else values.get("rank", 0.0)
+        if self.strips is not None:
+            self.strips(task)
         self._judge(task, values)
         return values
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether labelled pictures tell how good the features are."""
+        return self.classes > 0 and "val" in self._loaders
+
+    def metric(self, task: SelfSupervised) -> str:
+        if self.has_labels:
+            return "linear probe on validation plus 1e-3 k-NN"
+        return "negative loss on validation" if task.by_loss else "effective rank on validation"
+
+    def _attention(self, network: Network, gather: Gather) -> dict[str, float]:
+        """Of a few pictures; nothing where no attention has weights to look at, or nothing is held out."""
+        loader = self._loaders.get("val")
+        if loader is None or not any(isinstance(module, Attend) for module in network.modules()):
+            return {}
+        with closing(loader.evaluate()) as batches:
+            sums = [[attention_entropy(network, batch.image[:LOOKED]), 1.0] for batch in islice(batches, 1)]
+        total, count = gather(torch.tensor(sums or [[0.0, 0.0]])).sum(dim=0).tolist()
+        return {"attention": total / count}
 
     def _probes(self, known: Tensor, labels: Tensor, asked: Tensor, true: Tensor) -> dict[str, float]:
         train, val = known.numpy(), asked.numpy()
@@ -95,6 +132,35 @@ class Watcher:
                 f"No progress: at step {task.step} the loss is {values['loss']:.3f}, that of having learned nothing is "
                 f"{task.nothing:.3f}; try another train.optim.lr, a smaller mask, or a longer --budget."
             )
+
+
+@torch.no_grad()
+def attention_entropy(network: Network, image: Tensor) -> float:
+    """How evenly attention looks around: the entropy of its weights over its largest possible value, log n.
+
+    The mean over pictures, tokens and heads, and then over blocks: 0 where each token looks at one other, 1 where it
+    looks at all of them alike.
+
+    Args:
+        image: (b, 3, h, w), as ``network`` takes it.
+    """
+    found: list[Tensor] = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor | None, ...]) -> None:
+        q, k, _, bias = (*inputs, None)[:4]  # (b, heads, n, d_h), bias (..., n, n)
+        assert q is not None and k is not None
+        scores = q.float() @ k.float().transpose(-2, -1) / math.sqrt(q.shape[-1])
+        weights = (scores if bias is None else scores + bias.float()).softmax(dim=-1)
+        if weights.shape[-1] > 1:
+            found.append(torch.special.entr(weights).sum(dim=-1).mean() / math.log(weights.shape[-1]))
+
+    hooks = [m.register_forward_pre_hook(look) for m in network.modules() if isinstance(m, Attend)]
+    try:
+        network.features(image.to(network.mean.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return float(torch.stack(found).mean()) if found else math.nan
 
 
 def _loss(task: SelfSupervised, batches: Iterable[Batch], gather: Gather) -> float:

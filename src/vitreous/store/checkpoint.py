@@ -6,6 +6,7 @@
         manifest.json          sealed list of every file with its size and SHA-256, written last
         metrics.jsonl          one row a step and one an evaluation
         checkpoints/step-00000120/{state.safetensors, state.json}
+        learned/step-00000120.png  what a run without labels shows of what it has learned
         events/                TensorBoard
         run.lock               only while a process works here
 
@@ -36,6 +37,7 @@ from vitreous.store.tensors import load_into, read_tensors, require_finite, writ
 RUN, CARD, WEIGHTS, MANIFEST, METRICS = "run.json", "card.json", "weights.safetensors", "manifest.json", "metrics.jsonl"
 PAGE = "report.html"
 OUTPUTS, REFERENCE, LABELS = "outputs.safetensors", "reference.safetensors", "labels.csv"
+LEARNED = "learned"
 _LOCK, _CHECKPOINTS, _STATE, _TENSORS, _TEMPORARY = (
     "run.lock",
     "checkpoints",
@@ -48,7 +50,7 @@ _STEP = re.compile(r"step-(\d{8,})")
 _MADE_BY_A_RUN = re.compile(
     r"(run|card|manifest|data|frozen|outputs)\.json|(weights|outputs|reference)\.safetensors|labels\.csv"
     r"|(metrics|timings)\.jsonl|report\.html"
-    r"|teacher(\.json|\.safetensors)?|checkpoints|events|\.tmp-.+"
+    r"|teacher(\.json|\.safetensors)?|learned|checkpoints|events|\.tmp-.+"
 )
 
 
@@ -168,7 +170,9 @@ class RunFolder:
             NoSpace: the disk is full.
         """
         self.unseal()
-        write_atomic(self.path / name, data)
+        place = self.path / name
+        place.parent.mkdir(exist_ok=True)
+        write_atomic(place, data)
 
     # ------------------------------------------------------------ while training
 

@@ -64,7 +64,6 @@ class ClassifyTask(Task):
     """
 
     weight: Tensor | None
-
     def __init__(
         self,
         network: Network,
@@ -104,6 +103,9 @@ class ClassifyTask(Task):
         for guide in self.guides:
             assert isinstance(guide, Guide)
             guide.after_step(step)
+
+    def metric(self) -> str:
+        return "accuracy on validation less 1e-5 loss"
 
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
         """Accuracy, mean accuracy over classes, cross-entropy and score over the pictures of all processes."""

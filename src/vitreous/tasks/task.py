@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from vitreous.data.transforms import Transform
@@ -46,9 +47,11 @@ class Task(nn.Module, ABC):
 
     Attributes:
         network: what is saved when training ends; everything else is thrown away.
+        said: how many of the metrics, the first ones, are said at each evaluation.
     """
 
     network: Network
+    said: int = 2
 
     @abstractmethod
     def views(self, train: bool, done: float = 0.0) -> Transform:
@@ -66,6 +69,13 @@ class Task(nn.Module, ABC):
         """The loss: what a distributed wrapper calls."""
         return self.loss(batch)
 
+    def groups(self) -> list[list[str]]:
+        """Names of the parameters that belong to a network which learns, one list a depth from the stem to the head.
+
+        Those of ``network``; where another learns in its stead, such as a student, of that one.
+        """
+        return [[f"network.{name}" for name in group] for group in self.network.groups()]
+
     def after_step(self, step: int) -> None:
         """Called once after each optimiser step: teachers, centres, queues."""
 
@@ -80,6 +90,10 @@ class Task(nn.Module, ABC):
         The result holds ``score`` (larger is better): what the best checkpoint is chosen by.
         """
 
+    def metric(self) -> str:
+        """What that score is, in words."""
+        return "score on validation"
+
 
 class Watch(Protocol):
     """Looks at what a network has learned without labels while it learns."""
@@ -92,6 +106,10 @@ class Watch(Protocol):
         """As ``Task.halted``."""
         ...
 
+    def metric(self, task: SelfSupervised) -> str:
+        """As ``Task.metric``."""
+        ...
+
 
 class SelfSupervised(Task):
     """Learns from pictures alone. The classifier of ``network`` stays as it is.
@@ -99,24 +117,35 @@ class SelfSupervised(Task):
     Attributes:
         nothing: the loss of a network that has learned nothing, in ``parts["loss"]``'s unit; infinite if there is none.
         by_loss: whether a smaller loss on held-out pictures means better features.
-        step: how many steps were taken.
+        panels: what each panel of ``show`` is, in words.
     """
 
     nothing: float = math.inf
     by_loss: bool = True
+    panels: tuple[str, ...] = ("the picture", "what it saw of it", "what it painted into that")
+    said = 6
+    steps: Tensor
 
     def __init__(self, network: Network, watch: Watch) -> None:
         super().__init__()
         network.head.requires_grad_(False)
         self.network = network
         self.watch = watch
-        self.step = 0
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def step(self) -> int:
+        """How many steps were taken."""
+        return int(self.steps)
 
     def after_step(self, step: int) -> None:
-        self.step = step + 1
+        self.steps.fill_(step + 1)
 
     def halted(self) -> str:
         return self.watch.halted()
+
+    def metric(self) -> str:
+        return self.watch.metric(self)
 
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
         return self.watch(self, batches, gather)

@@ -150,11 +150,11 @@ class Log:
             facts = f"{self.speed:,.0f} images/s · {self.waiting:.0%} waiting · loss {self._loss:.3f}{self._score}"
             self._bar.update(self._task, completed=row["step"], total=self._end, facts=facts)
 
-    def milestone(self, row: Mapping[str, Any], seconds: float, end: int) -> None:
-        """An evaluation: its row, the seconds since the run began, and where it will end."""
+    def milestone(self, row: Mapping[str, Any], seconds: float, end: int, *, said: int = 2) -> None:
+        """An evaluation: its row, the seconds since the run began, where it will end, how many metrics are said."""
         self._end = end
         values = row.get("val", {})
-        shown = [f"{name} {value:.4f}" for name, value in values.items() if name != "score"][:2]
+        shown = [f"{name} {_short(value)}" for name, value in values.items() if name != "score"][:said]
         self._score = f" · {shown[0]}" if shown else ""
         step, learned = row["step"], [f"loss {self._loss:.4f}"] if row["step"] else []
         line = [f"step {step}/{end}", *learned, *shown]
@@ -223,6 +223,10 @@ def _summary_writer() -> Any:
     except ImportError:
         raise UsageError("TensorBoard is not installed; run pip install 'vitreous[tensorboard]'.") from None
     return SummaryWriter
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -202,7 +202,7 @@ class Trainer:
         if counters.bad == 0:
             counters.milestone = counters.step
         self._save(score=score, milestone=counters.bad == 0)
-        self.log.milestone(row, self._clock.elapsed, self._plan.end)
+        self.log.milestone(row, self._clock.elapsed, self._plan.end, said=self.task.said)
 
     def _evaluate(self, val: Loader) -> dict[str, float]:
         average = self._state.average
