@@ -235,6 +235,11 @@ def test_hidden_tokens_are_dropped_and_the_rest_is_as_before(name: str) -> None:
     tokens = backbone.embed(image)
     b, n, d = tokens.shape
     mask = torch.rand(b, n).argsort(1) < n // 2
+    token = torch.randn(d)
+    covered = backbone.embed(image, mask, token)  # every family keeps its grid for one
+    assert covered.shape == tokens.shape and torch.equal(covered[~mask], tokens[~mask])
+    moved = covered[mask] - backbone.embed(image, mask, 0 * token)[mask]  # positions, where they are, are added to it
+    torch.testing.assert_close(moved, token.expand_as(moved))
     visible = backbone.embed(image, mask)
     if not backbone.drops_hidden:  # another vector stands in their place, and what is not hidden is untouched
         assert visible.shape == tokens.shape

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from vitreous.data.transforms import Transform
+from vitreous.errors import UsageError
 from vitreous.types import Batch, Sample
 
 
@@ -21,13 +22,19 @@ class Masked(Transform):
     Args:
         views: gives the pictures.
         patches: n of each picture, in reading order.
-        share: of them that is hidden, in (0, 1); at least one is, and at least one is not.
+        share: of them that is hidden, in (0, 1).
+
+    Raises:
+        UsageError: that would be none or all of so few.
     """
 
     def __init__(self, views: Transform, patches: int, share: float) -> None:
         self.views = views
         self.patches = patches
-        self.count = min(max(round(share * patches), 1), patches - 1)
+        self.count = round(share * patches)
+        if not 1 <= self.count < patches:
+            left = "leaves none to see" if self.count else "hides none"
+            raise UsageError(f"A mask of {share} {left} of {patches} patches; take 0.6 to 0.75, or a larger --size.")
 
     def __call__(self, samples: Sequence[Sample], rng: Sequence[np.random.Generator]) -> Batch:
         """As ``views``, with ``hidden`` (b, n)."""

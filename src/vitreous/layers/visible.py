@@ -27,6 +27,6 @@ def replaced(tokens: Tensor, mask: Tensor, token: Tensor) -> Tensor:
 
 def restored(tokens: Tensor, mask: Tensor, filler: Tensor) -> Tensor:
     """The inverse of ``visible``: tokens (b, m, d) in their places, ``filler`` (d,) where ``mask`` (b, n) hides one."""
-    place = (~mask).cumsum(dim=1).sub(1).clamp(min=0)  # (b, n): which of the visible tokens stands here
-    spread = tokens.gather(1, place[..., None].expand(-1, -1, tokens.shape[2]))  # (b, n, d)
-    return torch.where(mask[..., None], filler.to(tokens.dtype), spread)
+    whole = filler.to(tokens.dtype).expand(mask.numel(), -1)  # (b n, d)
+    # index_copy, because gathering and choosing takes ten times as long, there and back
+    return whole.index_copy(0, (~mask).flatten().nonzero()[:, 0], tokens.flatten(0, 1)).view(*mask.shape, -1)

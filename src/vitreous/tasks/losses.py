@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+
 import torch
 from torch import Tensor
+
+from vitreous.tasks.task import Gather
+from vitreous.types import Batch
+
+
+def guessed(
+    batches: Iterable[Batch], gather: Gather, deviation: Tensor, power: int, tell: Callable[[float], None]
+) -> Iterator[Batch]:
+    """The same batches; after the last one, ``tell`` is called with the loss of painting all of them in one colour.
+
+    Args:
+        deviation, power: as ``guessing``'s.
+    """
+    counts = torch.zeros(len(deviation), 256, dtype=torch.int64)
+    for batch in batches:
+        counts += colours(batch.image).cpu()
+        yield batch
+    tell(guessing(gather(counts[None]).cpu().sum(dim=0), deviation.cpu(), power))
 
 
 def colours(image: Tensor) -> Tensor:

@@ -6,13 +6,15 @@ a step costs a fraction of a supervised one. Knows any backbone that drops hidde
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from vitreous.data.preprocess import Preprocess
-from vitreous.data.transforms import Augment, AugmentConfig, Transform
+from vitreous.data.transforms import Augment, AugmentConfig, Evaluate, Transform
 from vitreous.data.views import Masked
 from vitreous.errors import UsageError
 from vitreous.layers.blocks import Blocks
@@ -22,8 +24,11 @@ from vitreous.layers.visible import restored, visible
 from vitreous.models.backbone import TokenBackbone
 from vitreous.models.vit import Block, ViTConfig
 from vitreous.network import Network
-from vitreous.tasks.task import Loss, SelfSupervised, Watch
+from vitreous.tasks.losses import guessed
+from vitreous.tasks.task import Gather, Loss, SelfSupervised, Watch
 from vitreous.types import Batch
+
+EPS = 1e-6  # in the deviation of a patch, as in the paper's code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +37,11 @@ class MaeConfig:
 
     Attributes:
         mask: share of the patches that is hidden.
-        width: of the decoder; None: half of the encoder's.
+        width: of the decoder; None: half of the encoder's, in whole heads of 32.
         depth: blocks of the decoder.
-        heads: of the decoder; None: as wide as the encoder's.
-        normalise: each patch is to be painted with mean 0 and deviation 1 of its own (section 4.1), the known cure on
-            some sets; without, in the pixels that the network sees.
+        heads: of the decoder; None: of 32 channels each.
+        normalise: each patch is to be painted with mean 0 and deviation 1 of its own (section 4.1, "reconstruction
+            target"), the known cure on some sets; without, in the pixels that the network sees.
     """
 
     mask: float = 0.75
@@ -52,6 +57,8 @@ class MaeConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"mae.{name} must be at least 1, not {value}.")
+        if self.width is not None and (self.width % 4 or self.width % (self.heads or max(self.width // 32, 1))):
+            raise UsageError(f"mae.width = {self.width} must be a multiple of 4 and of its heads; 64 or 128 is usual.")
 
 
 class Mae(SelfSupervised):
@@ -62,7 +69,7 @@ class Mae(SelfSupervised):
         augment: crops and mirror images; the method needs no more.
 
     Raises:
-        UsageError: another backbone, or a mask that hides nothing or all of so few patches.
+        UsageError: another backbone, or pictures that are not two or more whole patches a side.
     """
 
     position: Tensor
@@ -71,53 +78,50 @@ class Mae(SelfSupervised):
         self, network: Network, config: MaeConfig, preprocess: Preprocess, augment: AugmentConfig, watch: Watch
     ) -> None:
         super().__init__(network, watch)
-        backbone = network.backbone
+        backbone, size = network.backbone, preprocess.size
         if not isinstance(backbone, TokenBackbone) or not backbone.drops_hidden:
             raise UsageError(
                 f"mae leaves hidden patches out, which {network.config.model} cannot; choose a ViT, or --method simmim."
             )
         self.config, self.preprocess, self.augment = config, preprocess, augment
         self.patch = backbone.strides[-1]
-        side = preprocess.size // self.patch
-        if preprocess.size % self.patch:
-            raise UsageError(f"Pictures of {preprocess.size} px are no whole patches of {self.patch}; set --size.")
-        self.grid = (side, side)
-        if not 1 <= round(config.mask * side * side) < side * side:
-            raise UsageError(
-                f"mae.mask = {config.mask} leaves nothing to do with {side * side} patches; give a larger --size."
-            )
-        d = backbone.dims[-1]
-        width = config.width or max(d // 2 // 32, 1) * 32
-        heads = config.heads or max(width // 32, 1)
-        shape = ViTConfig(width=width, depth=config.depth, heads=heads)
+        self.grid = _grid(size, self.patch)
+        d, channels = backbone.dims[-1], len(network.config.mean)
+        width = config.width or max(d // 64, 1) * 32
+        shape = ViTConfig(width=width, depth=config.depth, heads=config.heads or max(width // 32, 1))
         self.embed = nn.Linear(d, width)
-        self.hidden = nn.Parameter(torch.zeros(width))
+        self.hidden = nn.Parameter(torch.empty(width))
         self.register_buffer("position", sincos2d(self.grid, width), persistent=False)  # (1, n, w)
         self.blocks = Blocks(*(Block(shape, 0.0) for _ in range(config.depth)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.paint = nn.Linear(width, self.patch**2 * len(network.config.mean))
-        self.nothing = 1.0 if config.normalise else float("inf")
+        self.paint = nn.Linear(width, self.patch**2 * channels)
+        if config.normalise:
+            self.nothing = 1.0
         for module in (self.embed, self.blocks, self.paint):
             module.apply(_begin)
         nn.init.normal_(self.hidden, std=0.02)
 
     def views(self, train: bool, done: float = 0.0) -> Transform:
-        return Masked(Augment(self.augment, self.preprocess), self.grid[0] * self.grid[1], self.config.mask)
+        seen = Augment(self.augment, self.preprocess) if train else Evaluate(self.preprocess)
+        return Masked(seen, self.grid[0] * self.grid[1], self.config.mask)
 
     def loss(self, batch: Batch) -> Loss:
         assert batch.hidden is not None
         image = self.network.normalise(batch.image)
         wanted = visible(patchify(image, self.patch), ~batch.hidden)  # (b, m, p p c), m of them hidden
         if self.config.normalise:
-            wanted = (wanted - wanted.mean(-1, keepdim=True)) / (wanted.var(-1, keepdim=True) + 1e-6).sqrt()
+            variance, mean = torch.var_mean(wanted, dim=-1, keepdim=True)
+            wanted = (wanted - mean) * (variance + EPS).rsqrt()
         painted = self.painted(image, batch.hidden)
-        total = (painted.float() - wanted).square().mean()
+        total = (painted.to(wanted.dtype) - wanted).square().mean()
         return Loss(total, {"pixels": total.detach()})
 
     def painted(self, image: Tensor, hidden: Tensor) -> Tensor:
         """(b, c, h, w) normalised and (b, n) -> (b, m, p p c), the hidden patches in reading order."""
         backbone = self.network.backbone
         assert isinstance(backbone, TokenBackbone)
+        if backbone.overlaps:  # the rim of a hidden patch would show in its neighbours
+            image = unpatchify(patchify(image, self.patch).masked_fill(hidden[..., None], 0.0), self.patch, self.grid)
         tokens = self.embed(backbone.encode(backbone.embed(image, hidden)))  # (b, prefix + seen, w)
         prefix = tokens.shape[1] - int((~hidden[0]).sum())
         patches = restored(tokens[:, prefix:], hidden, self.hidden) + self.position  # (b, n, w)
@@ -125,20 +129,37 @@ class Mae(SelfSupervised):
         painted: Tensor = self.paint(self.norm(visible(decoded, ~hidden)))
         return painted
 
+    def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
+        if not self.config.normalise:
+            tell = partial(setattr, self, "nothing")
+            batches = guessed(batches, gather, self.network.std.flatten(), 2, tell)
+        return super().evaluate(batches, gather)
+
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
         """The picture, what was seen of it, and what was painted into that."""
         assert batch.hidden is not None
         image = self.network.normalise(batch.image)
         patches, hidden = patchify(image, self.patch), batch.hidden[..., None]  # (b, n, p p c), (b, n, 1)
-        painted = self.painted(image, batch.hidden).float()
-        if self.config.normalise:
-            true = visible(patches, ~batch.hidden)  # nobody asked for brightness and contrast, so they are given
-            painted = painted * (true.var(-1, keepdim=True) + 1e-6).sqrt() + true.mean(-1, keepdim=True)
+        painted = self.painted(image, batch.hidden).to(image.dtype)
+        if self.config.normalise:  # nobody asked for brightness and contrast, so they are given
+            variance, mean = torch.var_mean(visible(patches, ~batch.hidden), dim=-1, keepdim=True)
+            painted = painted * (variance + EPS).sqrt() + mean
         whole = restored(painted, ~batch.hidden, painted.new_zeros(painted.shape[-1]))
         panels = (patches, torch.where(hidden, 0.0, patches), torch.where(hidden, whole, patches))
         images = [self.network.pixels(unpatchify(panel, self.patch, self.grid)) for panel in panels]
         return torch.stack(images, dim=1)
+
+
+def _grid(size: int, patch: int) -> tuple[int, int]:
+    """Rows and columns of patches."""
+    side = size // patch
+    if size % patch or side < 2:
+        near = max(round(size / patch), 2) * patch
+        raise UsageError(
+            f"Pictures of {size} px are not 2 or more whole patches of {patch} px a side; set --size {near}."
+        )
+    return side, side
 
 
 def _begin(module: nn.Module) -> None:

@@ -8,8 +8,9 @@ windows overlap (convolutions), a colour stands for hidden pixels. Both are lear
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from vitreous.data.views import Masked
 from vitreous.errors import UsageError
 from vitreous.models.backbone import Backbone, TokenBackbone
 from vitreous.network import Network
-from vitreous.tasks.losses import colours, guessing
+from vitreous.tasks.losses import guessed
 from vitreous.tasks.task import Gather, Loss, SelfSupervised, Watch
 from vitreous.types import Batch
 
@@ -117,19 +118,13 @@ class Simmim(SelfSupervised):
     def covered(self, hidden: Tensor, cell: int, image: Tensor) -> Tensor:
         """Units (b, n) -> (b, y, x) bool: which cells of so many pixels are hidden."""
         times = self.unit // cell
-        cells = hidden.unflatten(1, (self.side, self.side)).repeat_interleave(times, 1).repeat_interleave(times, 2)
+        units = hidden.view(-1, self.side, self.side)
+        cells = units.repeat_interleave(times, dim=1).repeat_interleave(times, dim=2)
         return cells[:, : math.ceil(image.shape[2] / cell), : math.ceil(image.shape[3] / cell)]
 
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
-        return super().evaluate(self._guessed(batches, gather), gather)
-
-    def _guessed(self, batches: Iterable[Batch], gather: Gather) -> Iterator[Batch]:
-        """The same batches; in passing, the loss of painting everything in one colour."""
-        counts = torch.zeros(len(self.network.config.mean), 256, dtype=torch.int64)
-        for batch in batches:
-            counts += colours(batch.image).cpu()
-            yield batch
-        self.nothing = guessing(gather(counts[None]).cpu().sum(dim=0), self.network.std.flatten().cpu(), power=1)
+        tell = partial(setattr, self, "nothing")
+        return super().evaluate(guessed(batches, gather, self.network.std.flatten(), 1, tell), gather)
 
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
@@ -153,4 +148,4 @@ def unit_side(size: int, grain: int) -> int:
 
     224 -> 32, 64 -> 8 and 32 -> 4. Smaller units are painted from what is beside them, larger ones cannot be guessed.
     """
-    return grain * 2 ** max(math.floor(math.log2(size / (LEAST * grain))), 0)
+    return grain << max(math.floor(math.log2(size / (LEAST * grain))), 0)
