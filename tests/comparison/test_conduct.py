@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shutil
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ import pytest
 import vitreous as vt
 from vitreous.cli.main import main
 from vitreous.comparison import arms as makers
-from vitreous.comparison import conduct, setting, work
+from vitreous.comparison import conduct, probe, setting, work
 from vitreous.comparison.arms import entries, has_mixer
 from vitreous.comparison.question import SMALL, USUAL, Question, default_budget, listed, numbers
 from vitreous.comparison.standing import read
@@ -299,7 +300,7 @@ def test_auto_with_published_weights_is_what_train_takes(photos, monkeypatch):
 
 def test_only_want_of_memory_is_called_that_and_nothing_left_is_one_sentence(photos, tmp_path, monkeypatch):
     def fail(error):
-        def probe(run, macs):
+        def probe(*arguments):
             raise error
 
         monkeypatch.setattr(setting, "seconds_per_picture", probe)
@@ -310,6 +311,20 @@ def test_only_want_of_memory_is_called_that_and_nothing_left_is_one_sentence(pho
             fail(error)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         fail(RuntimeError("shapes cannot be multiplied"))
+
+
+def test_the_cost_of_a_step_is_shared_by_its_batch_and_a_teachers_by_the_budget(photos, monkeypatch):
+    question = Question(
+        data=str(photos), models=("auto",), size=32, teacher="resnet20_cifar", set=("teacher.share=0.75",)
+    )
+    source = open_source(str(photos))
+    data = makers.data_of(question, source)
+    own, *_, taught = (arm.run for arm in makers.arms(question, source, data, 60.0))
+    prepared = prepare(data, source=source)
+    monkeypatch.setattr(probe.Optimiser, "step", lambda self: time.sleep(0.5))
+    alone = probe.seconds_per_picture(own, prepared, 1)
+    assert alone > 0.5 / own.train.batch, "an optimiser that takes most of the time is not overlooked"
+    assert probe.seconds_per_picture(taught, prepared, 1) > 3 * 0.5 / own.train.batch, "a quarter of the time is left"
 
 
 def test_equal_macs_are_equal_on_a_share_too(tmp_path, monkeypatch):

@@ -138,6 +138,14 @@ def test_a_new_run_is_trained_and_a_begun_one_is_resumed(run, tmp_path):
     assert room.command(job)[3:] == ["resume", str(job.place), "--quiet"]
 
 
+def test_runs_share_the_cores_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(room, "usable_cores", lambda: 7)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [room.threads(n) for n in (1, 2, 9)] == [7, 3, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
+    assert room.threads(1) == 2, "what was asked for"
+
+
 def test_no_process_outlives_the_call(shells):
     jobs = shells(a="sleep 30")
 

@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from vitreous import models, recipes
+from vitreous import duration, models, recipes
+from vitreous.comparison.learned import Learned, learned
 from vitreous.comparison.question import AUTO, PRETRAINED, SCRATCH, SMALL, USUAL, Question
 from vitreous.data.dataset import Source
 from vitreous.data.prepare import DataConfig
@@ -38,6 +39,8 @@ class Arm:
         mixer: of the transformer that has twins, and of these: what cells exchange information by; else None.
         teacher: who teaches it, as the question says it.
         untaught: the name of the same arm without its teacher.
+        unlearned: the name of the same network from scratch, for an arm whose weights were learned without labels.
+        longer: the name of that with the time that learning them took on top.
         leak: that weights or teacher were trained on test pictures, in a sentence.
         run: with seed 0; None where there can be none.
         reason: why there can be none.
@@ -51,6 +54,8 @@ class Arm:
     mixer: Mixer | None = None
     teacher: str | None = None
     untaught: str = ""
+    unlearned: str = ""
+    longer: str = ""
     leak: str = ""
     run: Run | None = None
     reason: str = ""
@@ -78,6 +83,7 @@ class _Entry(NamedTuple):
     model: str
     mixer: Mixer | None
     untaught: str = ""
+    frozen: bool = False  # only the classifier is trained
 
 
 def data_of(question: Question, source: Source, seen: Glance | None = None) -> DataConfig:
@@ -85,9 +91,10 @@ def data_of(question: Question, source: Source, seen: Glance | None = None) -> D
     # weights of others were learned from larger pictures than what is usual from scratch
     model = "resnet18" if PRETRAINED in question.init else AUTO
     changes = tuple(c for c in question.set if c.lstrip().startswith("data."))
-    wishes = recipes.Wishes(data=question.data, recipe="scratch", model=model, size=question.size, set=changes)
+    size = question.size or next((own.network.size for own in learned(question)), None)
+    wishes = recipes.Wishes(data=question.data, recipe="scratch", model=model, size=size, set=changes)
     run, _ = recipes.choose(wishes, source, seen=seen)
-    if PRETRAINED in question.init and question.size is None and AUTO in (question.models or USUAL):
+    if PRETRAINED in question.init and size is None and AUTO in (question.models or USUAL):
         size = 224 if run.data.preprocess.size >= 128 else 112  # whole patches of 16, and of 14 as in what auto then is
         run, _ = recipes.choose(replace(wishes, size=size), source, seen=seen)
     return run.data
@@ -127,7 +134,8 @@ class _Maker:
         self, question: Question, source: Source, data: DataConfig, seconds: float, init: str, *, seen: Glance
     ) -> None:
         self.question, self.source, self.data, self.init, self.seen = question, source, data, init, seen
-        self.budget = f"{seconds:g}s"
+        self.seconds = seconds
+        self.learned = {own.place: own for own in learned(question)}
         self.offline = ""  # the hub is asked until it cannot be reached once
 
     def make(self, fraction: float) -> Iterator[Arm]:
@@ -135,11 +143,15 @@ class _Maker:
         if self.init not in (SCRATCH, PRETRAINED):
             alike = [place for place in self.question.init if Path(place).name == Path(self.init).name]
             name = Path(self.init) if len(alike) > 1 else Path(self.init).name
-            yield self._arm(_Entry(f"weights of {name}", AUTO, None), fraction)
+            entry = _Entry(f"weights of {name}", AUTO, None)
+            if self.init in self.learned:
+                yield from self._controlled(entry, self.learned[self.init], fraction)
+            else:
+                yield self._arm(entry, fraction)
             return
         teacher = self.question.teacher if self.init == SCRATCH else None
         impossible = set()
-        for entry in entries(self.question.models, self.data.preprocess.size, teacher):
+        for entry in self._entries(teacher):
             if entry.untaught in impossible:  # which is said of the arm without the teacher
                 continue
             if self.init == SCRATCH:
@@ -148,6 +160,35 @@ class _Maker:
                 yield arm
             elif entry.mixer in (None, "attention"):  # nobody has published weights of twins, nor of what auto is here
                 yield self._arm(_Entry(AUTO, AUTO, None) if entry.name == AUTO else entry, fraction)
+
+    def _entries(self, teacher: str | None) -> list[_Entry]:
+        """Whom the question names; where it is about weights that were learned without labels, their network."""
+        if self.learned and not self.question.models:
+            return [] if self.init == SCRATCH else [_Entry(AUTO, AUTO, None)]
+        return entries(self.question.models, self.data.preprocess.size, teacher)
+
+    def _controlled(self, entry: _Entry, own: Learned, fraction: float) -> Iterator[Arm]:
+        """Weights that were learned without labels, trained and frozen, and what shows whether that was worth it."""
+        begun = [self._arm(e, fraction) for e in (entry, entry._replace(name=f"{entry.name}, frozen", frozen=True))]
+        if SCRATCH not in self.question.init:
+            yield from begun
+            return
+        named = [e for e in self._entries(None) if e.model == own.network.model and e.mixer in (None, "attention")]
+        unlearned, longer = f"{(named[0].name if named else own.network.model)}, {SCRATCH}", ""
+        if not named:
+            yield self._scratch(own, unlearned, self.seconds, fraction)
+        if self.question.equal == "time" and not self.question.length:
+            longer = f"{unlearned}, {duration.show(own.seconds)} longer"
+            yield self._scratch(own, longer, self.seconds + own.seconds, fraction)
+        yield from (replace(arm, unlearned=unlearned, longer=longer) for arm in begun)
+
+    def _scratch(self, own: Learned, name: str, seconds: float, fraction: float) -> Arm:
+        """The network of ``own`` as if nothing had been learned."""
+        maker = _Maker(self.question, self.source, self.data, seconds, SCRATCH, seen=self.seen)
+        arm = replace(maker._arm(_Entry(own.network.model, own.network.model, None), fraction), name=name)
+        if arm.run is None:
+            return arm
+        return replace(arm, run=replace(arm.run, network=replace(arm.run.network, options=own.network.options)))
 
     def _arm(self, entry: _Entry, fraction: float) -> Arm:
         several = len(self.question.init) > 1 and self.init in (SCRATCH, PRETRAINED)
@@ -174,11 +215,15 @@ class _Maker:
     def _run(self, entry: _Entry, fraction: float) -> Run:
         begun: dict[str, dict[str, Any]] = {SCRATCH: {"recipe": "scratch"}, PRETRAINED: {"pretrained": True}}
         about = [c for c in self.question.set if entry.untaught or not (self.question.teacher and _of_teacher(c))]
+        if entry.frozen:
+            about = [c for c in about if c.strip() != self.question.length]
+        own_size = self.init == PRETRAINED and self.learned and self.question.size is None
         wishes = recipes.Wishes(
             data=self.question.data,
             model=entry.model,
-            budget=self.budget,
-            size=self.data.preprocess.size,
+            budget=None if entry.frozen else f"{self.seconds:g}s",
+            size=None if own_size else self.data.preprocess.size,
+            tune="frozen" if entry.frozen else None,
             teacher=self.question.teacher if entry.untaught else None,
             set=about,
             **begun.get(self.init, {"weights": self.init}),
@@ -187,7 +232,8 @@ class _Maker:
         if entry.mixer is not None:
             options = {**run.network.options, "mixer": entry.mixer}
             run = replace(run, network=replace(run.network, options=options))
-        return replace(run, data=replace(self.data, fraction=fraction))
+        data = replace(self.data, preprocess=run.data.preprocess) if own_size else self.data
+        return replace(run, data=replace(data, fraction=fraction))
 
 
 def entries(named: Sequence[str], size: int, teacher: str | None = None) -> list[_Entry]:

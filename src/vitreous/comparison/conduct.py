@@ -11,12 +11,14 @@ from vitreous import duration
 from vitreous.comparison import page, verdict
 from vitreous.comparison.arms import Arm
 from vitreous.comparison.efficiency import Growth, growth
+from vitreous.comparison.learned import learned
 from vitreous.comparison.progress import Progress
 from vitreous.comparison.question import Question
 from vitreous.comparison.result import Comparison
 from vitreous.comparison.setting import Setting, claimed, settle
 from vitreous.comparison.standing import Finished, Standing, measure, read
-from vitreous.comparison.work import Job, work
+from vitreous.comparison.work import Job, threads, work
+from vitreous.comparison.worth import worth
 from vitreous.errors import UsageError, VitreousError
 from vitreous.run.plan import Run, to_json
 from vitreous.store.files import write_atomic
@@ -49,7 +51,7 @@ def compare(
     question.refuse()
     if jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}.")
-    setting = settle(question, out, look)
+    setting = settle(question, out, look, threads(jobs), progress.say)
     with claimed(setting), progress:
         length, told = _length(setting, progress)
         progress.say(f"Equal for all: {told}")
@@ -82,7 +84,9 @@ def _length(setting: Setting, progress: Progress) -> tuple[Length, str]:
         return (lambda arm: {}), f"{question.length}, as was set."
     time = duration.show(setting.seconds)
     if question.equal == "time":
-        return (lambda arm: {}), f"{time} of wall-clock time a run, from its first look at the data to its last step."
+        more = " whose name does not say more" if learned(question) else ""
+        told = f"{time} of wall-clock time a run{more}, from its first look at the data to its last step."
+        return (lambda arm: {}), told
     job = _job(setting, setting.reference, 0, {})
     progress.plan({job: setting.seconds}, 1)
     work([job], at_once=1, tell=progress.tell)
@@ -106,7 +110,7 @@ def _length(setting: Setting, progress: Progress) -> tuple[Length, str]:
 def _job(setting: Setting, arm: Arm, seed: int, length: dict[str, Any]) -> Job:
     assert arm.run is not None
     run: Run = replace(arm.run, seed=seed)
-    if length:
+    if length and run.train.steps != 0:  # what is only probed trains for no length
         run = replace(
             run, train=replace(run.train, **{"steps": None, "epochs": None, "budget_seconds": None, **length})
         )
@@ -144,10 +148,10 @@ def _seconds(setting: Setting, arm: Arm, run: Run) -> float:
 def _judged(setting: Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> Comparison:
     standings = [_standing(arm, jobs, setting.prepared.digests["test"]) for arm in setting.arms]
     most = max(setting.question.fractions)
+    timed = [s for s in standings if s.runs and s.arm.fraction == most]
     # only now, when no other process of ours is at work
-    standings = [
-        replace(s, speed=measure(s.runs[0].folder)) if s.runs and s.arm.fraction == most else s for s in standings
-    ]
+    speeds = {s.arm: found for s, found in zip(timed, measure([s.runs[0].folder for s in timed]), strict=True)}
+    standings = [replace(s, speed=speeds.get(s.arm)) for s in standings]
     # what knows test pictures is not ranked among the others
     standings.sort(key=lambda s: (-s.arm.fraction, not s.runs, bool(s.leak), -s.validation if s.runs else 0.0))
     counts = {side: sum(each) for side, each in setting.prepared.class_counts.items()}
@@ -155,6 +159,9 @@ def _judged(setting: Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> Co
     held_out = setting.prepared.class_counts["test"]
     share, guess = counts["test"] / sum(counts.values()), max(held_out) / counts["test"]
     judgement = verdict.judge(complete, share=share, guess=guess)
+    asked, pairs = worth([s for s in complete if not s.leak])
+    if asked:
+        judgement = verdict.Judgement(asked, [judgement.verdict, *judgement.remarks], [*pairs, *judgement.pairs])
     curves = tuple(filter(None, (_growth(s, standings) for s in complete)))
     return Comparison(
         question=setting.question,

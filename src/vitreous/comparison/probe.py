@@ -1,40 +1,92 @@
-"""How long a network takes for one epoch, tried before anything is trained: a guess that refuses hopeless budgets."""
+"""How long a run takes for one epoch, tried beforehand: a guess that refuses hopeless budgets."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
+from vitreous.data.prepare import Prepared
+from vitreous.models.describe import describe
 from vitreous.network import build_network
-from vitreous.run.plan import Run
+from vitreous.run.find_teacher import own_run
+from vitreous.run.plan import Run, build
+from vitreous.store.checkpoint import RunFolder
 from vitreous.training.device import open_device
+from vitreous.training.optim import Optimiser
+from vitreous.training.step import split
 
 _MACS = 2e9  # about so much is tried, so that a large network is tried on few pictures
 _TIMES = 3
+_BESIDE = 1.15  # evaluations, checkpoints and the start, beside the steps themselves
 
 
-def seconds_per_picture(run: Run, macs: int) -> float:
-    """Forward and backward through the network of ``run``, for one picture of a batch.
+def seconds_per_picture(run: Run, prepared: Prepared, threads: int) -> float:
+    """Seconds of a budget that ``run`` needs to see one picture once: a share of a real step, and of what is beside it.
+
+    What a step costs whatever the number of pictures, such as the iterations of Muon, is shared by a whole batch. A
+    teacher that is trained first takes its part of the time, and needs an epoch of its own.
 
     Args:
-        macs: of its forward pass.
+        threads: that the run will have.
 
     Raises:
         VitreousError: the network cannot be built.
     """
-    config = run.network
-    many = int(min(run.train.batch, max(2, _MACS // max(macs, 1))))
-    with open_device(run.train.device, run.train.precision) as device:
-        network = build_network(config).to(device.place)
-        image = torch.randint(0, 256, (many, 3, config.size, config.size), dtype=torch.uint8, device=device.place)
-        times = []
+    own = _BESIDE * _step(run, prepared, threads)
+    if run.teacher is None or not run.teacher.is_model:
+        return own
+    share = run.teacher.share
+    teacher = replace(own_run(run, run.train.budget_seconds), train=run.train)
+    return max(own / (1 - share), _BESIDE * _step(teacher, prepared, threads) / share)
+
+
+def _step(run: Run, prepared: Prepared, threads: int) -> float:
+    """Seconds of a training step, for each picture of its batch."""
+    config = replace(run.network, classes=len(prepared.classes))
+    run = replace(run, network=config, teacher=None)
+    macs = describe(config.model, config.size, config.classes, config.options).macs
+    with open_device(run.train.device, run.train.precision) as device, _limited(threads):
+        network = build_network(config)
+        trainer = build(run, prepared, network, RunFolder(prepared.config.source), device)  # nothing is written
+        task, optimiser = trainer.task, Optimiser(trainer.task, run.train.optim)
+        begin = time.perf_counter()
+        batch = trainer.train.at(0)
+        loading = (time.perf_counter() - begin) / len(batch.label)
+        parts = min(math.ceil(len(batch.label) * macs / _MACS), len(batch.label) // 2)  # two for batch norms
+        few = next(split(batch.to(device.place), max(1, parts)))
+        looks, steps = [], []
         for _ in range(_TIMES):
-            start = time.perf_counter()
+            begin = time.perf_counter()
             with device.autocast():
-                loss = network(image).float().square().mean()
+                loss = task(few).total
             loss.backward()
-            if device.place.type == "cuda":
-                torch.cuda.synchronize(device.place)
-            times.append(time.perf_counter() - start)
-    return min(times) / many
+            middle = _now(device.place)
+            optimiser.clip()
+            optimiser.step()
+            end = _now(device.place)
+            optimiser.zero_grad()
+            looks.append(middle - begin)
+            steps.append(end - middle)
+    return loading + min(looks) / len(few.label) + min(steps) / run.train.batch
+
+
+def _now(place: torch.device) -> float:
+    """The time when all that was begun is done."""
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)
+    return time.perf_counter()
+
+
+@contextmanager
+def _limited(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

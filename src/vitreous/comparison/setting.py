@@ -11,6 +11,7 @@ from typing import Any
 
 from vitreous import duration
 from vitreous.comparison.arms import Arm, arms, data_of
+from vitreous.comparison.learned import learned
 from vitreous.comparison.probe import seconds_per_picture
 from vitreous.comparison.question import Question, default_budget
 from vitreous.config import diff
@@ -44,17 +45,34 @@ class Setting:
         return next(arm for arm in self.arms if arm.run)
 
 
-def settle(question: Question, out: Path, look: Callable[[int, int], None] | None) -> Setting:
-    """Look at the data and at every arm, and refuse what cannot be."""
+def settle(
+    question: Question,
+    out: Path,
+    look: Callable[[int, int], None] | None,
+    threads: int,
+    say: Callable[[str], None],
+) -> Setting:
+    """Look at the data and at every arm, and refuse what cannot be.
+
+    Args:
+        look: told how many pictures have been looked at, of how many.
+        threads: that each run will have.
+        say: told what is going on.
+    """
     source = open_source(question.data)
     seen = glance(source)
     data = data_of(question, source, seen)
     prepared = prepare(data, source=source, progress=look)
     if not len(prepared.test):
         raise BadData("No picture is left for a test part, and models are compared on that; bring more pictures.")
+    say("Trying how fast each model learns.")
     earlier = read_json(out / QUESTION) if (out / QUESTION).exists() else None
-    seconds = duration.seconds(question.budget) if question.budget else _default(earlier, source, data.preprocess.size)
-    found, rates = _tried(_marked(arms(question, source, data, seconds, seen), prepared))
+    seconds = (
+        duration.seconds(question.budget)
+        if question.budget
+        else _default(question, earlier, source, data.preprocess.size)
+    )
+    found, rates = _tried(_marked(arms(question, source, data, seconds, seen), prepared), prepared, threads)
     if not rates:
         raise UsageError(f"None of the models can be trained here; {found[0].name}: {found[0].reason}")
     least = _least(question, found, rates, len(prepared.train))
@@ -66,12 +84,15 @@ def settle(question: Question, out: Path, look: Callable[[int, int], None] | Non
                 f"{duration.show(math.ceil(1.5 * least[1]))} or more, or name other --models."
             )
         seconds = float(math.ceil(1.5 * least[1]))
-        found, rates = _tried(_marked(arms(question, source, data, seconds, seen), prepared))
+        found, rates = _tried(_marked(arms(question, source, data, seconds, seen), prepared), prepared, threads)
     return Setting(question=question, out=out, prepared=prepared, seconds=seconds, arms=found, rates=rates)
 
 
-def _default(earlier: dict[str, Any] | None, source: Source, size: int) -> float:
-    return float(earlier["seconds"]) if earlier else default_budget(len(source), size)
+def _default(question: Question, earlier: dict[str, Any] | None, source: Source, size: int) -> float:
+    """As long as learning without labels took, where that is what the question is about."""
+    if earlier:
+        return float(earlier["seconds"])
+    return max((own.seconds for own in learned(question)), default=default_budget(len(source), size))
 
 
 def _marked(found: Sequence[Arm], prepared: Prepared) -> list[Arm]:
@@ -93,7 +114,7 @@ def _marked(found: Sequence[Arm], prepared: Prepared) -> list[Arm]:
     return marked
 
 
-def _tried(found: Sequence[Arm]) -> tuple[list[Arm], dict[str, float]]:
+def _tried(found: Sequence[Arm], prepared: Prepared, threads: int) -> tuple[list[Arm], dict[str, float]]:
     """The arms, those that cannot take a single step with the reason, and the seconds a picture of the others."""
     rates: dict[str, float] = {}
     reasons: dict[str, str] = {}
@@ -101,7 +122,7 @@ def _tried(found: Sequence[Arm]) -> tuple[list[Arm], dict[str, float]]:
         if arm.run is None or arm.name in rates or arm.name in reasons:
             continue
         try:
-            rates[arm.name] = seconds_per_picture(arm.run, arm.macs)
+            rates[arm.name] = seconds_per_picture(arm.run, prepared, threads)
         except VitreousError as error:
             reasons[arm.name] = str(error)
         except (MemoryError, RuntimeError) as error:
@@ -132,6 +153,7 @@ def claimed(setting: Setting) -> Iterator[None]:
         "question": asdict(setting.question) | {"data": setting.prepared.config.source},
         "seconds": setting.seconds,
         "data": setting.prepared.digests,
+        **{f"weights of {own.place}": own.sha256 for own in learned(setting.question)},
     }
     if out.is_file() or (out.is_dir() and not there.exists() and any(out.iterdir())):
         raise UsageError(f"{out} is there already and holds no comparison; choose another folder with --out.")

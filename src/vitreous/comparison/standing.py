@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,6 +91,16 @@ class Standing:
     def untaught(self) -> str:
         """The name of the same arm without its teacher; empty where there is none."""
         return replace(self.arm, name=self.arm.untaught).label if self.arm.untaught else ""
+
+    @property
+    def unlearned(self) -> str:
+        """The name of the same network from scratch; empty but for weights that were learned without labels."""
+        return replace(self.arm, name=self.arm.unlearned).label if self.arm.unlearned else ""
+
+    @property
+    def longer(self) -> str:
+        """The name of that with the time of learning without labels on top."""
+        return replace(self.arm, name=self.arm.longer).label if self.arm.longer else ""
 
     @property
     def leak(self) -> str:
@@ -238,16 +249,17 @@ def _curve(run: Recorded, folder: Path) -> tuple[Point, ...]:
 
 
 @torch.inference_mode()
-def measure(folder: Path) -> Speed:
-    """Time the network of a finished run: nothing else should be at work meanwhile."""
-    network = Predictor.load(folder).network
-    many = speed(network)
-    network = network.optimise()
-    size = network.config.size
-    image = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, device=network.mean.device)
-    times = []
+def measure(folders: Sequence[Path]) -> list[Speed]:
+    """Time the networks of finished runs, in turn, so that whatever else the machine does falls on all alike."""
+    networks = [Predictor.load(folder).network for folder in folders]
+    many = [speed(network) for network in networks]
+    networks = [network.optimise() for network in networks]
+    times: list[list[float]] = [[] for _ in networks]
     for _ in range(_REPEATS):
-        start = time.perf_counter()
-        network(image).cpu()
-        times.append(time.perf_counter() - start)
-    return Speed(1e3 * statistics.median(times), many)
+        for network, took in zip(networks, times, strict=True):
+            size = network.config.size
+            image = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, device=network.mean.device)
+            start = time.perf_counter()
+            network(image).cpu()
+            took.append(time.perf_counter() - start)
+    return [Speed(1e3 * statistics.median(took), rate) for took, rate in zip(times, many, strict=True)]

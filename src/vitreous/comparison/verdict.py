@@ -130,11 +130,11 @@ def sentence(top: Pair, share: float) -> str:
     if top.found.told:
         text = f"Use {top.first.name}: {top.first.accuracy:.1%} of the test pictures right, "
         text += f"{gap(top.found)} more than {top.second.name}{_cost(top.first, top.second)}"
-        return f"{text}{_one_seed(top.found)}."
+        return f"{text}{of_seeds(top.found)}."
     cheap = _cheaper(top.first, top.second)
     text = f"The data cannot tell {top.first.name} from {top.second.name}: they differ by {gap(top.found)}"
     text += f"; take {cheap[0].name}, which {cheap[1]}" if cheap else "; either will do"
-    return f"{text}; {advice(top.found, share)}{_one_seed(top.found)}."
+    return f"{text}; {advice(top.found, share)}{of_seeds(top.found)}."
 
 
 def gap(found: Difference, *, signed: bool = False) -> str:
@@ -215,7 +215,8 @@ def _cheaper(a: Contender, b: Contender) -> tuple[Contender, str] | None:
     return (fast, f"answers {ratio:.1f} times as fast") if ratio > _ALIKE else None
 
 
-def _one_seed(found: Difference) -> str:
+def of_seeds(found: Difference) -> str:
+    """What is to be said where the seeds are too few, as the end of a sentence."""
     if found.seeds < 2:
         return "; one seed each, so luck of the seed is not in this interval"
     return "; two seeds are too few to know their luck, so trust this interval less" if found.seeds == 2 else ""

@@ -15,13 +15,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from vitreous.config import diff, to_dict
 from vitreous.errors import UsageError
 from vitreous.run.plan import Run, read_json, to_json
 from vitreous.store.checkpoint import RUN, RunFolder
 from vitreous.store.files import write_atomic
+from vitreous.training.device import usable_cores
 from vitreous.training.interrupt import Interrupted, StopSwitch
 
 _LOOK = 0.1  # seconds between two looks at the processes
@@ -61,12 +62,12 @@ def work(jobs: Sequence[Job], *, at_once: int, tell: Tell) -> None:
     waiting = deque(job for job in jobs if not job.is_finished)
     ended = [job for job in jobs if job.is_finished]
     active: list[Job] = []
-    threads = max(1, (os.cpu_count() or 1) // at_once)
+    each = threads(at_once)
     with StopSwitch() as stop:
         try:
             while waiting or active:
                 while waiting and len(active) < at_once and not stop.number:
-                    active.append(_start(waiting.popleft(), threads))
+                    active.append(_start(waiting.popleft(), each))
                 _reap(active, ended)
                 if stop.number:
                     raise Interrupted(stop.number, "Stopped; what is done is kept: the same command goes on from here.")
@@ -75,6 +76,12 @@ def work(jobs: Sequence[Job], *, at_once: int, tell: Tell) -> None:
         finally:
             _stop(active)
     tell(active, ended)
+
+
+def threads(at_once: int) -> int:
+    """Threads of each run: an equal share of the cores, or what OMP_NUM_THREADS says."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(said) if said.isdecimal() and int(said) else max(1, usable_cores() // at_once)
 
 
 def refuse_another(job: Job) -> None:
@@ -111,9 +118,9 @@ def _settings(job: Job) -> Path:
     return job.place.parent / f"{job.place.name}.json"
 
 
-def _start(job: Job, threads: int) -> Job:
+def _start(job: Job, each: int) -> Job:
     job.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process has ended
-    environment: dict[str, Any] = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(each)}
     job.begun = time.monotonic()
     # a session of its own: Ctrl-C reaches us alone, and we hand it on once
     job.process = subprocess.Popen(

@@ -206,8 +206,12 @@ def _group(place: torch.device, world: int) -> Iterator[Any]:
 def _share_threads(local: int) -> None:
     """torchrun gives each process one thread unless told otherwise; share out the machine instead."""
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":
-        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, usable // local))
+        torch.set_num_threads(max(1, usable_cores() // local))
+
+
+def usable_cores() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
