@@ -45,7 +45,6 @@ def arm(data: str, label: str, *options: str) -> Arm:
 
 
 CIFAR, BREEDS = "cifar10_jpeg", "pets/breeds3"
-NOVICE = ("train.optim.name=adamw", "train.optim.ema=none", "task.label_smoothing=0", "task.augment.policy=none")
 HYBRID = "--model hybrid_tiny_32"
 
 TABLES = {
@@ -54,7 +53,7 @@ TABLES = {
         arm(CIFAR, f"{budget} {label}", f"--budget {budget}", *options)
         for budget in ("3m", "10m", "40m")
         for label, options in {
-            "novice ViT": ("--model vit_pico_patch4_32", *NOVICE),
+            "novice ViT": ("--model vit_pico_patch4_32", "--recipe plain"),
             "hybrid": (HYBRID,),
             "hybrid, convolution for attention": (HYBRID, "network.options.mixer=conv"),
             "hybrid, nothing for attention": (HYBRID, "network.options.mixer=none"),

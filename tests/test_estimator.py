@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def test_nothing_is_left_behind_and_nothing_overwritten_unasked(
     model = vt.ImageClassifier(**few).fit(*pictures)
     assert not list((tmp_path / "temporary").iterdir()) and model.predictor_.folder is None
     assert len(model.predict(pictures[0][:2])) == 2
+    (answer,) = pickle.loads(pickle.dumps(model)).predictor_.predict(pictures[0][:1], coverage=0.6)
+    assert answer.covering and 0 <= answer.unfamiliar <= 1, "read before the folder went"
     kept = vt.ImageClassifier(**few, out=str(tmp_path / "run")).fit(*pictures)
     assert kept.predictor_.card["command"] == ""  # pictures handed over have no name to find them by
     with pytest.raises(vt.UsageError, match="holds a run already"):
@@ -77,6 +80,16 @@ def test_the_same_state_gives_the_same_model(pictures: tuple[list[Path], list[st
     a, b, c = (vt.ImageClassifier(**few, random_state=s).fit(files, labels).predict_proba(files) for s in (0, 0, 1))
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
+
+
+def test_recipe_and_teacher_are_those_of_train(pictures: tuple[list[Path], list[str]]) -> None:
+    few = {**FAST, "epochs": 0.3}
+    taught = vt.ImageClassifier(**few, recipe="scratch", teacher="resnet20_cifar").fit(*pictures)
+    assert taught.predictor_.card["teacher"]["name"].startswith("resnet20_cifar")
+    with pytest.raises(vt.UsageError, match="without a teacher"):
+        vt.ImageClassifier(**few, recipe="plain", teacher="resnet20_cifar").fit(*pictures)
+    with pytest.raises(vt.UsageError, match="--recipe is one of"):
+        vt.ImageClassifier(**few, recipe="best").fit(*pictures)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 import vitreous as vt
 from vitreous.data.dataset import ArraySource, Pictures
+from vitreous.data.given import files, look_at
 from vitreous.data.preprocess import Preprocess, fit
-from vitreous.predictor import files
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_arrays_of_other_kinds_are_refused(run: vt.Predictor, pixels: np.ndarray
 def test_grey_and_colour_arrays_agree(run: vt.Predictor) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (300, 400), dtype=np.uint8)
     ways = (grey, grey[:, :, None], np.stack([grey] * 3, axis=2), np.asfortranarray(grey), grey[::-1][::-1])
-    first, *others = (run._prepare(way)[1] for way in ways)
+    first, *others = (look_at(way, run.preprocess).pixels for way in ways)
     assert all(torch.equal(first, other) for other in others)
 
 
@@ -93,12 +93,11 @@ def test_the_preprocessing_of_training_is_the_one_applied(run: vt.Predictor, pho
 
 
 @pytest.mark.parametrize("shape", [(600, 600), (600, 720, 3), (1400, 610, 3), (2100, 2050, 3)])
-def test_arrays_become_the_pixels_that_fitting_on_them_sees(run: vt.Predictor, shape: tuple[int, ...]) -> None:
+def test_arrays_become_the_pixels_that_fitting_on_them_sees(shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     rules = Preprocess(size=96, store=110)  # what the recipe chooses for such pictures
     seen = Pictures(ArraySource(pixels[None], [0], ["a"]), [0], rules)[0].image
-    given = vt.Predictor(run.network, rules, run.classes)._prepare(pixels)[1]
-    assert torch.equal(given, fit(seen, rules))
+    assert torch.equal(look_at(pixels, rules).pixels, fit(seen, rules))
 
 
 def test_a_tuple_of_files_is_several_pictures(run: vt.Predictor, photos: Path) -> None:

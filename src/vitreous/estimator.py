@@ -39,12 +39,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: the distinct labels, sorted, of the type they were given in.
-        predictor_: the trained run.
+        predictor_: the trained run, whose answers also hold sets of classes (``coverage``) and how unfamiliar a
+            picture is.
     """
 
     def __init__(
         self,
         *,
+        recipe: str = "auto",
         model: str = "auto",
         budget: str | None = None,
         epochs: float | None = None,
@@ -53,11 +55,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         weights: str | None = None,
         pretrained: bool | str = False,
         tune: str | None = None,
+        teacher: str | None = None,
         random_state: int | np.random.RandomState | None = 0,
         out: str | None = None,
         overwrite: bool = False,
         verbose: bool = False,
     ) -> None:
+        self.recipe = recipe
         self.model = model
         self.budget = budget
         self.epochs = epochs
@@ -66,6 +70,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.weights = weights
         self.pretrained = pretrained
         self.tune = tune
+        self.teacher = teacher
         self.random_state = random_state
         self.out = out
         self.overwrite = overwrite
@@ -89,6 +94,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         source = _source(X, encoded.astype(np.int64), [str(c) for c in self.classes_])
         wishes = recipes.Wishes(
             data=source.root,
+            recipe=self.recipe,  # type: ignore[arg-type]  # as ``tune``
             model=self.model,
             budget=self.budget,
             epochs=self.epochs,
@@ -97,6 +103,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             weights=self.weights,
             pretrained=self.pretrained,
             tune=self.tune,  # type: ignore[arg-type]  # refused by name if it is none
+            teacher=self.teacher,
             seed=_seed(self.random_state),
             test=0.0,  # scikit-learn's users hold out their own test set
         )
@@ -105,7 +112,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         if self.out is None:
             with tempfile.TemporaryDirectory(prefix="vitreous-") as out:
                 self.predictor_: Predictor = execution.execute(plan, out, **how)
-            self.predictor_.folder = None
+                self.predictor_.detach()
         else:
             self.predictor_ = execution.execute(plan, self.out, overwrite=self.overwrite, **how)
         return self

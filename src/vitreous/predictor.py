@@ -5,13 +5,12 @@ Knows nothing of training. Unreadable pictures are answered with their reason in
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,18 +20,15 @@ from torch.nn import functional
 from vitreous import config
 from vitreous.analyse.conformal import conformity, prediction_sets, threshold
 from vitreous.analyse.familiar import Familiar
-from vitreous.data.image import decode, encode_opened, from_pixels, is_opened
-from vitreous.data.listing import SUFFIXES
-from vitreous.data.preprocess import Preprocess, fit
-from vitreous.errors import BadData, UnreadableImage, UsageError
+from vitreous.data.given import Picture, Seen, files, is_named, look_at
+from vitreous.data.image import is_opened
+from vitreous.data.preprocess import Preprocess
+from vitreous.errors import UnreadableImage, UsageError
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.results import Classes
 from vitreous.store.checkpoint import OUTPUTS, REFERENCE, RunFolder
 from vitreous.store.tensors import read_tensors
 from vitreous.types import Features
-
-Picture = Any
-"""A file, the bytes of one (in a pair with its name), uint8 pixels (h, w), (h, w, 1), (h, w, 3), or a Pillow image."""
 
 
 class Predictor:
@@ -122,7 +118,7 @@ class Predictor:
             found = files(pictures)
             if found != [Path(pictures)]:
                 return list(self.stream(found, batch=batch, coverage=coverage))
-        if isinstance(pictures, (str, Path, bytes, np.ndarray)) or _is_named(pictures) or is_opened(pictures):
+        if isinstance(pictures, (str, Path, bytes, np.ndarray)) or is_named(pictures) or is_opened(pictures):
             (answer,) = self.stream([pictures], batch=min(batch, 1), coverage=coverage)
             if answer.error is not None:
                 raise UnreadableImage(f"{answer.name}: {answer.error}")
@@ -142,11 +138,11 @@ class Predictor:
         lowest = None if coverage is None else self.threshold(coverage)
         with ThreadPoolExecutor(max_workers=2) as pool:
             todo = iter(pictures)
-            ahead = [pool.submit(self._prepare, p) for p in islice(todo, batch)]
+            ahead = [pool.submit(look_at, p, self.preprocess) for p in islice(todo, batch)]
             while ahead:
                 ready = [future.result() for future in ahead]
                 # the next batch is decoded while this one is in the network
-                ahead = [pool.submit(self._prepare, p) for p in islice(todo, batch)]
+                ahead = [pool.submit(look_at, p, self.preprocess) for p in islice(todo, batch)]
                 yield from self._answer(ready, lowest)
 
     def probabilities(self, image: Tensor) -> Tensor:
@@ -179,6 +175,11 @@ class Predictor:
         chances = torch.softmax(kept["val_logits"] / self.temperature, dim=1)
         return conformity(chances.numpy(), kept["val_labels"].numpy())
 
+    def detach(self) -> None:
+        """Read what answers still need of the run folder, which may then go."""
+        _ = self.familiar, self._conformity
+        self.folder = None
+
     def _kept(self, name: str) -> dict[str, Tensor] | None:
         """The tensors of a file that the card vouches for; None if it names no such file."""
         file = self.card.get("files", {}).get(name)
@@ -202,9 +203,7 @@ class Predictor:
         """What answers; measuring a run (``run.outcome.answer``) uses the same form of it."""
         return self.network.optimise()
 
-    def _answer(
-        self, ready: list[tuple[str, Tensor | None, str | None, tuple[str, ...]]], lowest: float | None
-    ) -> Iterator[Classes]:
+    def _answer(self, ready: list[Seen], lowest: float | None) -> Iterator[Classes]:
         images = [pixels for _, pixels, _, _ in ready if pixels is not None]
         told = iter(self._tell(torch.stack(images), lowest) if images else ())
         for name, pixels, error, notices in ready:
@@ -223,24 +222,6 @@ class Predictor:
                 held = tuple(self.classes[j] for j in order if sets[i, j])
             yield {"probabilities": row, "covering": held, "unfamiliar": strange[i]}
 
-    def _prepare(self, picture: Picture) -> tuple[str, Tensor | None, str | None, tuple[str, ...]]:
-        """(name, (3, size, size) uint8 or None, reason or None, notices)."""
-        name = str(picture) if isinstance(picture, (str, Path)) else "picture"
-        if _is_named(picture):
-            name, picture = picture
-        try:
-            if isinstance(picture, np.ndarray):
-                return name, fit(from_pixels(from_array(picture), self.preprocess), self.preprocess), None, ()
-            if is_opened(picture):
-                picture = encode_opened(picture)
-            if not isinstance(picture, (str, Path, bytes)):
-                raise BadData(f"A {type(picture).__name__} is no picture; give a file, its bytes, or uint8 pixels.")
-            data = picture if isinstance(picture, bytes) else read(picture)
-            decoded = decode(data, self.preprocess)
-            return name, fit(decoded.pixels, self.preprocess), None, decoded.facts.notices
-        except BadData as error:
-            return name, None, str(error), ()
-
 
 def levels(features: Features) -> Tensor:
     """(b, d) float32: what each level of the network saw on average, by which strange pictures are told.
@@ -251,60 +232,3 @@ def levels(features: Features) -> Tensor:
     """
     means = [level.float().mean(dim=(2, 3)) for level in features.maps[:-1]]
     return torch.cat([functional.normalize(part, dim=1) for part in (*means, features.pooled.float())], dim=1)
-
-
-def files(place: str | Path) -> list[Path]:
-    """The pictures a file, a folder (searched through) or a glob pattern stands for, in order of their names.
-
-    Raises:
-        BadData: nothing is there.
-    """
-    path = Path(place)
-    if path.is_dir():
-        found = sorted(
-            p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p, path)
-        )
-        if not found:
-            raise BadData(f"There are no pictures in {place}; give a folder that holds some, or a file.")
-        return found
-    if path.exists():
-        return [path]
-    found = sorted(Path(name) for name in glob.glob(str(place), recursive=True) if Path(name).is_file())
-    if not found:
-        raise BadData(f"There is no file, folder or match for {str(place)!r}; check the path.")
-    return found
-
-
-def read(path: str | Path) -> bytes:
-    """The bytes of a regular file; anything else (a pipe, a folder) is not a picture."""
-    if not Path(path).exists():
-        raise BadData(f"There is no file {path}.")
-    if not Path(path).is_file():
-        raise BadData(f"{path} is not a file.")
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise BadData(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def from_array(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (h, w), (h, w, 1) or (h, w, 3) -> the same without an axis of length 1.
-
-    Raises:
-        BadData: another type or shape. Guessing a scale for floats has cost people whole projects.
-    """
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)):
-        hint = "; multiply by 255 if it lies in [0, 1], and convert it" if pixels.dtype.kind == "f" else ""
-        raise BadData(f"An array must be uint8 of shape (h, w) or (h, w, 3), not {pixels.dtype} {pixels.shape}{hint}.")
-    if pixels.size == 0:
-        raise BadData(f"An array of shape {pixels.shape} has no pixels.")
-    return pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-
-
-def _is_named(picture: object) -> TypeGuard[tuple[str, bytes]]:
-    """A file's bytes with its name, rather than two pictures."""
-    return isinstance(picture, tuple) and [type(part) for part in picture] == [str, bytes]
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)

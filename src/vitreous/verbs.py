@@ -156,11 +156,8 @@ def _wishes(given: Mapping[str, Any]) -> Wishes:
     """The arguments of ``train`` but for where the run goes and what is shown of it, paths as texts."""
     from vitreous.recipes import Wishes
 
-    wishes: dict[str, Any] = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in given.items()
-        if name not in ("out", "overwrite", "quiet")
-    }
+    texts = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    wishes: dict[str, Any] = {n: text for n, text in texts.items() if n not in ("out", "overwrite", "quiet")}
     return Wishes(**wishes)
 
 

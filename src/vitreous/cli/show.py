@@ -22,7 +22,8 @@ from vitreous.weights.ledger import RESTRICTED, repository
 
 if TYPE_CHECKING:
     from vitreous.data.check import CheckResult
-    from vitreous.predictor import Picture, Predictor
+    from vitreous.data.given import Picture
+    from vitreous.predictor import Predictor
     from vitreous.results import Classes
     from vitreous.run.review import Evaluation
     from vitreous.weights.ledger import Listed, Weights
@@ -132,7 +133,7 @@ def evaluated(found: Evaluation) -> int:
 def inputs(places: list[Path], limit: int | None) -> Iterator[Picture]:
     """The pictures that the arguments of ``predict`` stand for: files, folders, patterns, or an embedded set."""
     from vitreous.data.dataset import BUILTIN, open_source
-    from vitreous.predictor import files
+    from vitreous.data.given import files
 
     def every() -> Iterator[Picture]:
         for place in places:
