@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from vitreous.comparison.result import Comparison
     from vitreous.predictor import Predictor
 
 
@@ -26,10 +27,11 @@ def pretrain(
     workers: int = 1,
     allow_bad: float = 0.01,
     set: Sequence[str] = (),
+    verdict: bool = False,
     overwrite: bool = False,
     tensorboard: bool = False,
     quiet: bool = False,
-) -> Predictor:
+) -> Predictor | Comparison:
     """Learn from your own pictures without their labels, and watch whether it is worth the time.
 
     Labels, where there are some, only tell how good the features are while they are learned: by nearest neighbours and
@@ -68,6 +70,10 @@ def pretrain(
         Share of unreadable pictures that is tolerated (they are left out).
     set
         Change any field of the run: --set pretrain.mae.mask=0.6. See run.json for the names.
+    verdict
+        Settle afterwards whether it was worth it: three seeds each of as much fine-tuning from scratch, from this run,
+        from its frozen features, and of training from scratch for the whole time. The page is beside the run folder,
+        RUN-verdict/comparison.html; `vitreous compare DATA --init scratch,RUN` does the same later, or goes on.
     overwrite
         Replace the run folder if it exists.
     tensorboard
@@ -76,9 +82,12 @@ def pretrain(
         No progress bar, and no lines of what was chosen and left out.
     """
     from vitreous import recipes
+    from vitreous.pretraining import verdict as worth
     from vitreous.recipes import pretrain as recipe
     from vitreous.run import execution
 
+    if verdict:
+        worth.refuse(str(data), out)
     wishes = recipes.Wishes(
         data=str(data),
         model=model,
@@ -95,4 +104,8 @@ def pretrain(
     )
     further = (unlabelled,) if isinstance(unlabelled, (str, Path)) else unlabelled
     plan, reasons = recipe.choose(wishes, method, unlabelled=tuple(str(place) for place in further))
-    return execution.execute(recipes.adjust(plan, set), out, reasons=reasons, overwrite=overwrite, quiet=quiet)
+    run = execution.execute(recipes.adjust(plan, set), out, reasons=reasons, overwrite=overwrite, quiet=quiet)
+    if not verdict:
+        return run
+    assert run.folder is not None
+    return worth.judge(str(data), run.folder, 60 * run.card["cost"]["minutes"], set, quiet=quiet)

@@ -5,6 +5,6 @@ from __future__ import annotations
 from vitreous.recipes.auto import choose
 from vitreous.recipes.saved import adjust, repeat
 from vitreous.recipes.scratch import transformer
-from vitreous.recipes.wishes import Wishes
+from vitreous.recipes.wishes import Wishes, named
 
-__all__ = ["Wishes", "adjust", "choose", "repeat", "transformer"]
+__all__ = ["Wishes", "adjust", "choose", "named", "repeat", "transformer"]

@@ -1,0 +1,59 @@
+"""Whether learning without labels was worth its time on these pictures: the question, put to a comparison.
+
+Knows nothing of how the answer is found (``comparison``); what is asked stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitreous import duration, recipes
+from vitreous.comparison import conduct
+from vitreous.comparison.question import PRETRAINED, SCRATCH, Question
+from vitreous.comparison.result import Comparison
+from vitreous.data.dataset import open_source
+from vitreous.errors import UsageError
+
+
+def refuse(data: str, out: str | Path | None) -> None:
+    """Refuse, before anything is trained, a verdict that could not be given.
+
+    Raises:
+        UsageError: the pictures have no labels to measure by, or an earlier verdict is in the way.
+    """
+    if len(open_source(data).classes) < 2:
+        raise UsageError(
+            f"--verdict measures by labels, and {data} has none of two classes or more; leave it out, or label some "
+            "pictures: give the labelled ones as DATA and the others with --unlabelled."
+        )
+    if out is not None and place(out).exists():
+        raise UsageError(f"{place(out)} holds an earlier verdict; move it, or choose another --out.")
+
+
+def place(run: str | Path) -> Path:
+    """Where the verdict on a run lies: beside its folder, which nothing changes once it is whole."""
+    path = Path(run)
+    return path.with_name(f"{path.name}-verdict")
+
+
+def ask(data: str, run: str | Path, seconds: float, changes: Sequence[str] = ()) -> Question:
+    """The same network from scratch, from ``run`` and from its frozen features, on the data of ``run``.
+
+    Published weights are among them where ``train`` would begin with them: where they are in the cache and suit.
+
+    Args:
+        seconds: that ``run`` took: what each fine-tuning gets.
+        changes: fields of the run as its user set them; those of the data hold here too.
+    """
+    values = recipes.named(changes)
+    fraction = float(values.pop("data.fraction", 1.0))
+    about = tuple(f"{name}={value}" for name, value in values.items() if name.startswith("data."))
+    usual, _ = recipes.choose(recipes.Wishes(data=data, budget=duration.show(max(seconds, 1.0)), set=about))
+    init = (SCRATCH, str(run), *([PRETRAINED] if usual.weights else []))
+    return Question(data=data, init=init, fractions=(fraction,), set=about)
+
+
+def judge(data: str, run: str | Path, seconds: float, changes: Sequence[str] = (), *, quiet: bool) -> Comparison:
+    """The verdict on ``run``; the same call goes on where it was stopped."""
+    return conduct.watched(ask(data, run, seconds, changes), place(run), jobs=1, quiet=quiet)

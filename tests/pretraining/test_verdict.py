@@ -1,0 +1,179 @@
+"""Whether learning without labels was worth it: the sentence over constructed results, and a whole verdict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import vitreous as vt
+from vitreous.cli.main import main
+from vitreous.comparison.arms import arms, data_of
+from vitreous.comparison.question import Question
+from vitreous.comparison.worth import worth
+from vitreous.data.dataset import open_source
+from vitreous.pretraining import verdict
+from vitreous.run.plan import to_json
+
+SHORT = ["train.steps=4", "train.batch=16", "train.precision=fp32"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What the sentence knows of an arm."""
+
+    name: str
+    right: np.ndarray
+    validation: float = 0.0
+    is_scratch: bool = True
+    mixer: str | None = None
+    latency_ms: float | None = None
+    teacher: str = ""
+    untaught: str = ""
+    leak: str = ""
+    unlearned: str = ""
+    longer: str = ""
+
+    @property
+    def accuracy(self):
+        return float(self.right.mean())
+
+
+def arm(name, share, *, n=1000, seeds=3, **more):
+    """An arm that is right on the first ``share`` of the pictures with every seed."""
+    return Arm(name, np.stack([np.arange(n) < round(share * n)] * seeds), **more)
+
+
+def told(own, equal, longer=None, **more):
+    """The sentence about an arm that learned without labels, and two from scratch."""
+    learned = arm("weights of mae", own, is_scratch=False, unlearned="vit, scratch", longer="vit, longer", **more)
+    others = [arm("vit, scratch", equal, **more)] + ([] if longer is None else [arm("vit, longer", longer, **more)])
+    return worth([learned, *others])[0]
+
+
+@pytest.mark.parametrize(
+    ("own", "equal", "longer", "words"),
+    [
+        (0.7, 0.6, 0.65, "Pretraining helped and was worth its time: weights of mae gets 70.0% of the test pictures"),
+        (0.7, 0.6, 0.7, "Pretraining helped, but did not show that it was worth its time: "),
+        (0.7, 0.6, 0.8, "Pretraining helped, but was not worth its time: "),
+        (0.7, 0.7, 0.7, "Pretraining did not help, as far as 1,000 test pictures can tell: "),
+        (0.7, 0.7, 0.8, "Pretraining did not help, as far as 1,000 test pictures can tell, and was not worth its time"),
+        (0.6, 0.7, 0.7, "Pretraining did harm, and was not worth its time: "),
+        (0.6, 0.7, 0.6, "Pretraining did harm: "),
+        (0.7, 0.6, None, "Pretraining helped; its own time is not counted here: "),
+        (0.7, 0.7, None, "Pretraining did not help, as far as 1,000 test pictures can tell; its own time is not"),
+    ],
+)
+def test_the_sentence_says_what_both_differences_amount_to(own, equal, longer, words):
+    sentence = told(own, equal, longer)
+    assert sentence.startswith(words), sentence
+    assert f"{100 * (own - equal):+.1f} points (95 % interval" in sentence
+    assert (longer is None) or f"{100 * (own - longer):+.1f} points (95 % interval" in sentence
+    assert sentence.count("points (") == (1 if longer is None else 2) and sentence.endswith(".")
+
+
+def test_a_gain_that_few_pictures_cannot_tell_is_not_called_one():
+    assert told(0.72, 0.70, 0.70, n=50).startswith("Pretraining did not help, as far as 50 test pictures can tell: ")
+
+
+def test_one_seed_is_said_to_be_one():
+    assert "one seed each, so luck of the seed is not in this interval" in told(0.7, 0.6, 0.6, seeds=1)
+
+
+def test_the_arm_is_chosen_by_validation_and_the_differences_are_its_own():
+    own = {"is_scratch": False, "unlearned": "s", "longer": "l"}
+    ranked = [arm("x", 0.1), arm("frozen", 0.7, **own), arm("tuned", 0.9, **own), arm("s", 0.6), arm("l", 0.65)]
+    sentence, pairs = worth(ranked)
+    assert "frozen gets 70.0%" in sentence
+    assert [(p.first.name, p.second.name) for p in pairs] == [("frozen", "s"), ("frozen", "l")]
+
+
+def test_nothing_is_said_where_nothing_was_learned_or_its_control_failed():
+    assert worth([arm("a", 0.9), arm("b", 0.8)]) == ("", [])
+    assert worth([arm("a", 0.9, unlearned="gone", longer="gone too")]) == ("", [])
+
+
+# ---------------------------------------------------------------- refused before the first step
+
+
+def test_without_labels_it_is_refused_before_anything_is_trained(photos, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["pretrain", str(photos / "round"), "--method", "mae", "--verdict", "--out", str(out)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--verdict measures by labels" in said and "--unlabelled" in said and not out.exists()
+
+
+def test_an_earlier_verdict_is_not_mixed_with_a_new_one(photos, tmp_path, capsys):
+    (tmp_path / "run-verdict").mkdir()
+    assert main(["pretrain", str(photos), "--method", "mae", "--verdict", "--out", str(tmp_path / "run")]) == 2
+    assert "holds an earlier verdict" in " ".join(capsys.readouterr().err.split())
+
+
+# ---------------------------------------------------------------- a run, and the arms that it brings
+
+
+@pytest.fixture(scope="module")
+def learned(photos, tmp_path_factory):
+    """A run that has learned nearly nothing, without labels, also from further pictures."""
+    out = tmp_path_factory.mktemp("learned") / "mae"
+    vt.pretrain(photos, method="mae", model="vit_pico_patch4_32", out=out, set=SHORT, quiet=True)
+    return out
+
+
+def made(photos, init, **fields):
+    question = Question(data=str(photos), init=tuple(map(str, init)), **fields)
+    source = open_source(str(photos))
+    return {a.name: a for a in arms(question, source, data_of(question, source), 100.0)}
+
+
+def test_it_brings_its_own_controls(photos, learned):
+    found = made(photos, ["scratch", learned])
+    seconds = 60 * json.loads((learned / "card.json").read_text())["cost"]["minutes"]
+    scratch, longer, tuned, frozen = found.values()
+    assert next(iter(found)) == "vit_pico_patch4_32, scratch" and list(found)[2:] == [
+        "weights of mae",
+        "weights of mae, frozen",
+    ]
+    assert tuned.unlearned == frozen.unlearned == scratch.name and tuned.longer == frozen.longer == longer.name
+    assert scratch.run.train.budget_seconds == tuned.run.train.budget_seconds == 100.0
+    assert longer.run.train.budget_seconds == pytest.approx(100.0 + seconds, rel=1e-3)
+    assert frozen.run.train.steps == 0 and frozen.run.tune.probe
+    assert {a.run.network.model for a in found.values()} == {"vit_pico_patch4_32"}
+    assert {a.run.weights for a in found.values()} == {None, str(learned)} and not (scratch.unlearned or longer.longer)
+
+
+def test_models_that_are_named_stand_beside_and_no_arm_stands_twice(photos, learned):
+    found = made(photos, ["scratch", learned], models=("vit_pico_patch4_32", "resnet20_cifar"))
+    assert len(found) == 5 and "resnet20_cifar, scratch" in found
+    assert found["weights of mae"].unlearned == "vit_pico_patch4_32, scratch"
+
+
+def test_where_lengths_are_set_the_time_is_not_counted_and_what_is_frozen_trains_no_step(photos, learned):
+    found = made(photos, ["scratch", learned], set=("train.steps=3",))
+    assert len(found) == 3 and not any(a.longer for a in found.values())
+    assert [a.run.train.steps for a in found.values()] == [3, 3, 0]
+
+
+def test_a_supervised_run_brings_none(photos, trained):
+    assert len(made(photos, [trained])) == 1
+
+
+def test_a_whole_verdict(photos, tmp_path, capsys):
+    out = tmp_path / "mae"
+    arguments = ["--method", "mae", "--model", "vit_pico_patch4_32", "--out", str(out), "--verdict", "--quiet"]
+    asked = verdict.ask
+    with pytest.MonkeyPatch.context() as patch:  # one seed of 3 steps each, where a user gets three of a time
+        patch.setattr(verdict, "ask", lambda *a: Question(**{**vars(asked(*a)), "seeds": 1, "set": ("train.steps=3",)}))
+        assert main(["pretrain", str(photos), *arguments, *(f"--set={change}" for change in SHORT)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Pretraining" in said and "against the same network from scratch with as much fine-tuning" in said
+    found = json.loads((tmp_path / "mae-verdict" / "comparison.json").read_text())
+    assert found["verdict"] in said and [arm["failed"] for arm in found["arms"]] == [None] * 3
+    assert found["verdict"] in " ".join((tmp_path / "mae-verdict" / "comparison.html").read_text().split())
+    # other weights in the same place are another question
+    card = json.loads((out / "card.json").read_text())
+    assert "weights of" in to_json(json.loads((tmp_path / "mae-verdict" / "question.json").read_text())).decode()
+    assert card["files"]["weights.safetensors"]["sha256"] in (tmp_path / "mae-verdict" / "question.json").read_text()
