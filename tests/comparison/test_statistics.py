@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vitreous.analyse.scores import wilson
+from vitreous.comparison import efficiency
 from vitreous.comparison.efficiency import growth
 from vitreous.comparison.statistics import difference, needed, over_pictures, over_seeds
 
@@ -155,6 +156,33 @@ def test_the_law_behind_a_curve_is_found_and_goes_on():
     assert found.low <= truth <= found.high
     assert found.accuracy(500) == pytest.approx(1 - 0.04 - 3 * 500**-0.5, abs=0.02)
     assert "200 more training pictures for it: about +" in found.sentence()
+
+
+@pytest.mark.parametrize(
+    ("floor", "luck", "steeper", "seeds", "sizes"),
+    [
+        (0.0, 0.01, 0.0, 3, (100, 250, 500, 1000)),
+        (0.0, 0.01, 0.7, 3, (100, 250, 500, 1000)),  # the fewer pictures, the more seeds differ
+        (0.05, 0.01, 0.7, 3, (100, 250, 500, 1000)),
+        (0.0, 0.0, 0.0, 1, (100, 250, 500, 1000)),
+        (0.0, 0.01, 0.7, 3, (250, 500, 1000)),
+    ],
+)
+def test_the_extrapolation_holds_the_truth_as_often_as_it_says(floor, luck, steeper, seeds, sizes, monkeypatch):
+    monkeypatch.setattr(efficiency, "_REPLICATES", 400)
+    rng = np.random.default_rng(4)
+    inside, rounds, n = 0, 150, 300
+    for i in range(rounds):
+        hard, right = rng.random(n), []
+        for size in sizes:
+            mean = floor + 3 * size**-0.5
+            error = mean + rng.normal(0, luck * (size / 1000) ** -steeper, (seeds, 1))
+            known = 0.7 * error  # errors that all seeds share, for the pictures are hard
+            right.append((hard > known) & (rng.random((seeds, n)) > (error - known) / (1 - known)))
+        found = growth("it", sizes, right, seed=i)
+        inside += found.low <= 3 * (1000**-0.5 - (1000 + found.more) ** -0.5) <= found.high
+    # three deviations of chance are allowed below
+    assert inside / rounds >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / rounds)
 
 
 def test_a_flat_curve_promises_nothing_and_a_single_point_is_no_curve():
