@@ -84,7 +84,8 @@ class Predictor:
 
     def __repr__(self) -> str:
         measured = self.metrics.get("accuracy")
-        said = f"{len(self.classes)} classes" + ("" if measured is None else f", accuracy {100 * measured:.1f} %")
+        said = f"{len(self.classes) or 'no'} classes"
+        said += "" if measured is None else f", accuracy {100 * measured:.1f} %"
         return f"<{self.network.config.model} for {said}{f', in {self.folder}' if self.folder else ''}>"
 
     @property
@@ -135,6 +136,7 @@ class Predictor:
         """
         if batch < 1:
             raise UsageError(f"A batch of {batch} pictures answers nothing; give 1 or more.")
+        self.require_classes()
         lowest = None if coverage is None else self.threshold(coverage)
         with ThreadPoolExecutor(max_workers=2) as pool:
             todo = iter(pictures)
@@ -144,6 +146,18 @@ class Predictor:
                 # the next batch is decoded while this one is in the network
                 ahead = [pool.submit(look_at, p, self.preprocess) for p in islice(todo, batch)]
                 yield from self._answer(ready, lowest)
+
+    def require_classes(self) -> None:
+        """Refuse a run that has learned without any label.
+
+        Raises:
+            UsageError: it has no classifier; says what to do.
+        """
+        if not self.classes:
+            raise UsageError(
+                f"{self.folder or 'This run'} has learned without labels and has no classifier; give it one with "
+                f"vitreous train LABELLED-PICTURES --weights {self.folder or 'RUN'}."
+            )
 
     def probabilities(self, image: Tensor) -> Tensor:
         """(b, 3, size, size) uint8, preprocessed -> calibrated probabilities (b, k) float32."""

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitreous.cli.compared import compared
+from vitreous.cli.learned import pretrained
 from vitreous.errors import BadData
 from vitreous.weights.ledger import RESTRICTED, repository
 
@@ -80,6 +81,8 @@ def checked(found: CheckResult) -> int:
 
 def trained(run: Predictor) -> int:
     """Where the run lies, how good it is, and the sensible next command."""
+    if "learned" in run.card:
+        return pretrained(run)
     console = _console()
     metrics, data = run.metrics, run.card["data"]
     table = Table(box=None, show_header=False, pad_edge=False)

@@ -72,7 +72,7 @@ def choose(
     size = wishes.size or _size(wishes, seen, reasons)
     model = _model(wishes, size, reasons)
     data = DataConfig(
-        source=_lasting(wishes.data),
+        source=lasting(wishes.data),
         preprocess=Preprocess(size=size, store=_store(size), policy=_policy(wishes, seen, reasons)),
         allow_bad=wishes.allow_bad,
         test=wishes.test,
@@ -83,7 +83,7 @@ def choose(
         network=NetworkConfig(model=model, classes=max(seen.classes, 1), size=size, **begun),
         task=ClassifyConfig(augment=_crops(wishes, size, reasons), mix=MixConfig(mixup=0.0, cutmix=0.0)),
         train=_train(wishes, seen, reasons),
-        weights=None if wishes.weights is None else _lasting(wishes.weights),
+        weights=None if wishes.weights is None else lasting(wishes.weights),
         teacher=None if wishes.teacher is None else _teacher(wishes.teacher, reasons),
         seed=wishes.seed,
         workers=wishes.workers,
@@ -116,7 +116,7 @@ def _teacher(place: str, reasons: list[str]) -> TeacherConfig:
     return config
 
 
-def _lasting(place: str) -> str:
+def lasting(place: str) -> str:
     """A path that still leads there from another working directory; names of embedded sets as they are."""
     return place if place in BUILTIN or not Path(place).exists() else str(Path(place).absolute())
 

@@ -51,9 +51,12 @@ def choose(
     batch = wishes.batch or int(np.clip(2 ** np.floor(np.log2(pictures / 4)), 16, BATCH))
     optim = OptimConfig(name="muon", ema=None)
     train = replace(run.train, optim=optim, batch=batch, evaluate_first=True)
+    if len(source.classes) < 2:
+        known = "all pictures are of one class" if source.classes else "no picture has a label"
+        reasons.append(f"{known}: only the loss and the rank of the features tell how it goes, not what it is good for")
     return replace(
         run,
-        data=replace(run.data, unlabelled=unlabelled),
+        data=replace(run.data, unlabelled=tuple(map(auto.lasting, unlabelled))),
         task=replace(run.task, augment=augment),
         train=train,
         pretrain=PretrainConfig(simmim=SimmimConfig()) if method == "simmim" else PretrainConfig(mae=MaeConfig()),

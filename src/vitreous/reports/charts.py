@@ -67,10 +67,17 @@ def bar(share: float, label: str) -> Markup:
 
 
 def curves(
-    lines: Sequence[Line], *, label: str, axis: str, reach: float, shares: bool = False, kept: float | None = None
+    lines: Sequence[Line],
+    *,
+    label: str,
+    axis: str,
+    reach: float,
+    shares: bool = False,
+    kept: float | None = None,
+    level: float | None = None,
 ) -> Markup:
-    """Curves over training from 0 to ``reach``; ``kept`` marks the checkpoint that was chosen."""
-    ys = [y for line in lines for y in line.ys]
+    """Curves over training from 0 to ``reach``; ``kept`` marks the checkpoint that was chosen, ``level`` a height."""
+    ys = [y for line in lines for y in line.ys] + ([] if level is None else [level])
     low, top = min([0.0, *ys]), max([1e-12, *ys])
     high = min(1.0, math.ceil(10 * top) / 10) if shares else 1.04 * top
     plane = Plane(x=(0.0, reach), y=(low, high), left=52, top=10, width=276, height=160)
@@ -80,6 +87,8 @@ def curves(
     parts.append(tag("text", axis, x=328, y=206, text_anchor="end", class_="tick"))
     if kept is not None and plane.x[0] <= kept <= plane.x[1]:
         parts.append(plane.segment(kept, low, kept, high, "kept"))
+    if level is not None:
+        parts.append(plane.segment(0.0, level, reach, level, "level"))
     for line in lines:
         if len(line.xs) == 1:
             x, y = plane.at(line.xs[0], line.ys[0])

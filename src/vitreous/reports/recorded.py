@@ -9,6 +9,7 @@
     data            {"source", "classes": [k names], "split": "given" | "automatic",
                      "counts": {"train": [k ints], "val": [...], "test": [...]},
                      "digests": {"train": hex, "val": hex, "test": hex}, "notices": [texts],
+                     "pictures": {"train", "val", "test", "unlabelled": ints},
                      "unreadable": [[name, reason], ...], "left_out": [[name, reason], ...]}
     network         {"model", "parameters": int, "macs": int, "size": int, "options": {...}}
     preprocess      {...}                           train       {"steps": int, "epochs": number, "batch": int, ...}
@@ -21,6 +22,10 @@
     augmentation    {...}                           machine     {...}
     teacher         {"name", "says": "features" | "logits and features", "accuracy": number on val, "minutes": number,
                      "share_of_time": number, "licence", "settings": {...}}, where there was one
+    pretrain        {...}, where no labels were learned from, and
+    learned         {"method", "told": one sentence, "first", "kept": {metric: number} at the beginning and of what is
+                     kept, "asked": int, "nothing", "collapsed": loss and spread of having learned nothing, "panels":
+                     [what each panel of a strip is]}
     labels          {"checked": int, "pictures": int, "suspects": int, "agreement": number, "list": [suspects]}
     copies          {"groups", "pictures", "left_out", "across": ints, "pairs": [[name, name, what became of them]]}
 
@@ -34,6 +39,7 @@ inside ``network`` is for programs and is not shown.
 ``outputs.safetensors``: float32 ``SPLIT_logits`` (n, k) and int64 ``SPLIT_labels`` (n,) for val and test.
 It also holds ``train_seen`` and ``val_seen``, fingerprints of the pictures that the weights know; the page has no use
 for them.
+``learned/step-N.png``: what a run without labels shows of a few pictures after step N.
 ``outputs.json``: ``{"val": [n names], "test": [n names]}``.
 ``run.json`` and ``data.json`` (as ``data`` above) stand in for the card while there is none.
 """
@@ -43,7 +49,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -76,6 +82,7 @@ class Recorded:
     settings: dict[str, Any]  # run.json, or {}
     rows: list[dict[str, Any]]  # metrics.jsonl
     outputs: dict[Split, Outputs]
+    strips: dict[int, bytes] = field(default_factory=dict)  # step: PNG
 
     def get(self, path: str, kind: type[T]) -> T | None:
         """The card's value at the dotted ``path``, or None when it is absent or not a ``kind``."""
@@ -134,7 +141,9 @@ def read_run(folder: Path) -> Recorded:
         card = {"data": begun, "frozen": _object(folder / "frozen.json")}
     if not (card or settings or rows):
         raise UsageError(f"{folder} holds no card.json, run.json or metrics.jsonl; give the folder of a run.")
-    return Recorded(name=folder.resolve().name, card=card, settings=settings, rows=rows, outputs=_outputs(folder))
+    strips = {int(path.stem[len("step-") :]): path.read_bytes() for path in folder.glob("learned/step-*[0-9].png")}
+    name = folder.resolve().name
+    return Recorded(name=name, card=card, settings=settings, rows=rows, outputs=_outputs(folder), strips=strips)
 
 
 def leaves(values: Any, where: str = "") -> Iterator[tuple[str, str]]:

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from vitreous.analyse.calibration import calibration_interval, reliability
 from vitreous.analyse.scores import ClassScore, accepted, most_confused
-from vitreous.reports.charts import Line, bar, confidence_histogram, curves, reliability_diagram, whisker
+from vitreous.reports.charts import bar, confidence_histogram, reliability_diagram, whisker
+from vitreous.reports.course import Course
 from vitreous.reports.matrix import LETTERED, NUMBERED, heat_map
 from vitreous.reports.recorded import Recorded, leaves
 from vitreous.reports.text import THIN, count, duration, interval, large, percent, sentence, shortened
@@ -22,8 +23,6 @@ OPEN_ROWS = 15
 """Rows of a table of classes that are shown before the rest is folded away."""
 
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
-POINTS = 240
-"""Points of a curve beyond which neighbours are averaged."""
 
 
 def tiles(numbers: dict[str, Any], run: Recorded, judged: Judged | None, split: str) -> list[tuple[str, str, str]]:
@@ -52,7 +51,7 @@ def tiles(numbers: dict[str, Any], run: Recorded, judged: Judged | None, split: 
 def data(run: Recorded) -> Table | None:
     """Pictures of each class in each split, and what was left out."""
     counts = {s: c for s in SPLITS if (c := run.counts(s)) is not None}
-    if not counts:
+    if not counts or not run.classes:
         return None
     main = counts.get("train") or next(iter(counts.values()))
     most = max([1, *main])
@@ -86,52 +85,14 @@ def _balance(counts: list[int], classes: list[str]) -> tuple[str, str, str] | No
 
 def learning(run: Recorded) -> list[Table]:
     """Loss, validation accuracy and learning rate over the run: ``{title, key, chart}`` each."""
-    steps, epochs = run.get("train.steps", float), run.get("train.epochs", float)
-    scale, axis = (epochs / steps, "epoch") if steps and epochs else (1.0, "step")
-    kept = run.get("selection.step", float)
-
-    def line(tone: str, *names: str) -> list[Line]:
-        points = ((_at(row, "step"), _at(row, *names)) for row in run.rows)
-        found = sorted((step * scale, value) for step, value in points if step is not None and value is not None)
-        xs, ys = _thin([x for x, _ in found]), _thin([y for _, y in found])
-        return [Line(tone=tone, xs=xs, ys=ys)] if found else []
-
-    loss, held_out = line("accent", "loss"), line("warm", "val", "loss")
+    course = Course(run)
+    loss, held_out = course.line("accent", "loss"), course.line("warm", "val", "loss")
     charts = [
         ("Loss", loss + held_out, [("accent", "training")] * len(loss) + [("warm", "validation")] * len(held_out)),
-        ("Accuracy", line("warm", "val", "accuracy"), [("warm", "validation")]),
-        ("Learning rate", line("faint", "lr"), []),
+        ("Accuracy", course.line("warm", "val", "accuracy"), [("warm", "validation")]),
+        ("Learning rate", course.line("faint", "lr"), []),
     ]
-    last = max((s for row in run.rows if (s := _at(row, "step")) is not None), default=0.0)
-    reach = max(last, steps or 0.0) * scale
-    mark = kept * scale if kept is not None else None
-    return [
-        {
-            "title": title,
-            "key": key,
-            "chart": curves(
-                lines, label=f"{title} by {axis}", axis=axis, reach=reach, shares=title == "Accuracy", kept=mark
-            ),
-        }
-        for title, lines, key in charts
-        if lines
-    ]
-
-
-def _at(row: dict[str, Any], *names: str) -> float | None:
-    value: Any = row
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None
-
-
-def _thin(values: list[float]) -> list[float]:
-    size = -(-len(values) // POINTS)
-    if size <= 1:
-        return values
-    groups = [values[i : i + size] for i in range(0, len(values), size)]
-    return [sum(g) / len(g) for g in groups]
+    return [course.chart(title, lines, key, shares=title == "Accuracy") for title, lines, key in charts if lines]
 
 
 def kept(run: Recorded) -> Table | None:
@@ -253,6 +214,7 @@ def settings(run: Recorded) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Network", "network"),
         ("What the network sees of a picture", "preprocess"),
         ("Training", "train"),
+        ("Learning without labels", "pretrain"),
         ("Teacher", "teacher"),
         ("Augmentation and loss", "augmentation"),
         ("Machine", "machine"),

@@ -14,8 +14,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vitreous import config as configs
-from vitreous.data.dataset import Source, open_source
+from vitreous.data.dataset import Source, open_source, without_classes
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import UsageError
 from vitreous.layers.lora import merge
@@ -191,7 +193,9 @@ def _prepare(run: Run, source: Source | None, device: Device, *, quiet: bool) ->
     with counting("Looking at every picture", quiet=quiet or not device.is_first) as progress:
         source = source if source is not None else open_source(run.data.source)
         labelled = run.pretrain is None or len(source.classes) > 1
-        further = run.pretrain is not None
+        if not labelled:  # one class tells no more than none
+            source = without_classes(source, np.ones(len(source.classes), dtype=np.bool_))
+        further = run.pretrain is not None or run.pseudo is not None
         prepared = prepare(run.data, labelled=labelled, unlabelled=further, source=source, progress=progress)
     if device.is_first:
         device.barrier()
@@ -237,9 +241,8 @@ def _finish(
         baseline = frozen.probe(network, prepared, fresh=True)
         trainer.log.say(baseline.told())
         folder.write(frozen.FILE, to_json(baseline.facts()))
-    brief = brief or not prepared.classes
     found = outcome.measure(network, prepared)
-    trusted = trust.Trust({}, {}) if brief else trust.examine(network, prepared, found)
+    trusted = trust.examine(network, prepared, found) if prepared.classes and not brief else trust.Trust({}, {})
     taught = 0.0 if teacher is None else float(teacher.facts["seconds"])
     images = fitted.steps * run.train.batch / max(fitted.seconds - taught, 1e-9) if fitted.steps else None
     cost = outcome.cost(network, seconds=fitted.seconds, images_per_second=images, peak=peak_memory(device))

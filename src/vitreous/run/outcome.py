@@ -116,7 +116,8 @@ def outputs(outcome: Outcome, prepared: Prepared) -> dict[str, bytes]:
         if name in ("logits", "labels", "numbers")
     }
     for known in KNOWN:
-        digests = (prepared.survey.digests[int(i)] for i in prepared.indices(known))
+        sides: tuple[Side, ...] = (known, "unlabelled") if known == "train" else (known,)
+        digests = (prepared.survey.digests[int(i)] for side in sides for i in prepared.indices(side))
         tensors[f"{known}_seen"] = torch.from_numpy(np.unique(fingerprints(digests)))
     names = {
         side: [printable(prepared.source.name(int(i))) for i in answers.numbers]
@@ -159,6 +160,7 @@ def card(
             "classes": list(prepared.classes),
             "split": "automatic" if source.split is None else "given",
             "counts": prepared.class_counts,
+            "pictures": {side: len(prepared.indices(side)) for side in (*KNOWN, "test", "unlabelled")},
             "digests": prepared.digests,
             "unreadable": _reasons(prepared, survey.errors),
             "left_out": _reasons(prepared, survey.quarantined),

@@ -5,6 +5,7 @@ What was measured of them stands in outcome.py.
 
 from __future__ import annotations
 
+import math
 import resource
 import shlex
 import sys
@@ -15,10 +16,13 @@ import torch
 
 from vitreous import config as configs
 from vitreous.data.dataset import BUILTIN
+from vitreous.reports.recorded import json_rows
 from vitreous.run import frozen
 from vitreous.run.plan import Run, read_json
-from vitreous.store.checkpoint import RUN, RunFolder
+from vitreous.run.watch import COLLAPSED, MOST, told
+from vitreous.store.checkpoint import METRICS, RUN, RunFolder
 from vitreous.store.files import sha256_file
+from vitreous.tasks.task import SelfSupervised
 from vitreous.training.device import Device, versions
 from vitreous.training.trainer import Fitted, Trainer
 from vitreous.weights import pretrained
@@ -34,15 +38,37 @@ def provenance(run: Run, folder: RunFolder, trainer: Trainer, fitted: Fitted) ->
         "initialisation": _scratch(run) if run.weights is None else f"weights of {_origin(run.weights)}",
         "train": {**configs.to_dict(run.train), "steps": fitted.steps, "epochs": round(epochs, 2)},
         "augmentation": configs.to_dict(run.task),
-        **({} if run.pretrain is None else {"pretrain": configs.to_dict(run.pretrain)}),
+        **_pretrained(run, folder, trainer, fitted.step),
         **({"frozen": read_json(folder.path / frozen.FILE)} if (folder.path / frozen.FILE).exists() else {}),
-        "selection": {"step": fitted.step, "metric": "accuracy on validation less 1e-5 loss", "value": fitted.score},
+        "selection": {"step": fitted.step, "metric": trainer.task.metric(), "value": fitted.score},
         "device": machine["device"],
         "machine": machine,
         "versions": versions(),
         "licences": _licences(run.weights),
         "notices": list(fitted.notices),
     }
+
+
+def _pretrained(run: Run, folder: RunFolder, trainer: Trainer, step: int) -> dict[str, Any]:
+    """What a run without labels adds: its settings, and what was measured at the beginning and of what was kept."""
+    if run.pretrain is None:
+        return {}
+    task, asked = trainer.task, 0 if trainer.val is None else len(trainer.val.pictures)
+    assert isinstance(task, SelfSupervised)
+    rows = {row["step"]: row["val"] for row in json_rows(folder.path / METRICS) if "val" in row}
+    first, kept = rows.get(0, {}), rows.get(step, {})
+    begun = "of the untrained network" if run.weights is None else "it began with"
+    learned = {
+        "method": run.pretrain.method,
+        "first": first,
+        "kept": kept,
+        "asked": min(asked, MOST),
+        "told": told(first, kept, min(asked, MOST), begun, step),
+        "nothing": task.nothing if math.isfinite(task.nothing) else None,
+        "collapsed": COLLAPSED,
+        "panels": list(task.panels),
+    }
+    return {"pretrain": configs.to_dict(run.pretrain), "learned": learned}
 
 
 def _can_be_opened(run: Run) -> bool:

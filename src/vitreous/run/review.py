@@ -60,6 +60,7 @@ def evaluate(
         BadData: the pictures cannot be used.
     """
     predictor = Predictor.load(folder)
+    predictor.require_classes()
     run = read_run(RunFolder.open(folder))
     other = data is not None
     config = replace(run.data, source=str(data)) if other else run.data

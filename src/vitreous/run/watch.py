@@ -8,7 +8,7 @@ method but by its contract.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from itertools import islice
 
@@ -20,6 +20,7 @@ from vitreous.analyse.representation import effective_rank, spread
 from vitreous.data.loader import Loader
 from vitreous.data.prepare import Prepared, Side
 from vitreous.data.preprocess import Preprocess
+from vitreous.data.remarks import counted
 from vitreous.data.transforms import Evaluate
 from vitreous.layers.attention import Attend
 from vitreous.network import Network
@@ -27,6 +28,7 @@ from vitreous.tasks.task import Gather, SelfSupervised
 from vitreous.training.device import Device
 from vitreous.types import Batch
 
+CLEAR = 1.96  # standard deviations of a difference of two shares, from which on it is one
 LOOKED = 16  # pictures whose attention is looked at
 MOST = 2_000  # pictures of train, and of validation, that are asked each time
 PENALTY = 1e-2  # of the regression, always the same, so that evaluations can be compared
@@ -132,6 +134,36 @@ class Watcher:
                 f"No progress: at step {task.step} the loss is {values['loss']:.3f}, that of having learned nothing is "
                 f"{task.nothing:.3f}; try another train.optim.lr, a smaller mask, or a longer --budget."
             )
+
+
+def told(first: Mapping[str, float], kept: Mapping[str, float], asked: int, begun: str, step: int) -> str:
+    """In a sentence, whether the features became better.
+
+    Args:
+        first: what was measured before the first step, as ``Watcher`` gives it.
+        kept: what was measured of the weights that are kept.
+        asked: validation pictures that were asked.
+        begun: whose features the first ones are, in words.
+        step: of the weights that are kept.
+    """
+    if "linear" not in first or "linear" not in kept:
+        there = {name: (first[name], kept[name]) for name in ("loss", "rank") if first.get(name) and kept.get(name)}
+        went = ", ".join(f"the {name} went from {a:.3g} to {b:.3g}" for name, (a, b) in there.items())
+        return f"Without labels nobody can tell whether the features became better{': ' if went else ''}{went}."
+    before, after = first["linear"], kept["linear"]
+    deviation = math.sqrt((before * (1 - before) + after * (1 - after)) / max(asked, 1))
+    found = (
+        f"on {counted(asked)} of validation a linear classifier on them is right {after:.1%} of the time, before "
+        f"{before:.1%}"
+    )
+    if step == 0:
+        return (
+            f"No step made the features better than those {begun}: on {counted(asked)} of validation a linear "
+            f"classifier on these is right {before:.1%} of the time."
+        )
+    if abs(after - before) <= CLEAR * deviation:
+        return f"The features are not clearly better than those {begun}: {found}."
+    return f"The features became {'better' if after > before else 'worse'} than those {begun}: {found}."
 
 
 @torch.no_grad()
