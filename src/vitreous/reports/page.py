@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vitreous.reports import gallery, sections, trust, verdict
@@ -58,7 +58,12 @@ def fill(template: str, contents: Mapping[str, Any]) -> str:
     """A template of ours with ``contents``, in the one style, allowed to load nothing."""
     style = files("vitreous.reports").joinpath("page.css").read_text("utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_visible,
+        loader=PackageLoader("vitreous.reports", ""),
     )
     environment.filters["brief"] = brief
     return environment.from_string(template).render(**contents, style=Markup(style), policy=_policy(style)).lstrip()
