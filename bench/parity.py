@@ -6,8 +6,8 @@ Each peer is built with random weights, every tensor moved away from its special
 ``weights.foreign``. Compared are logits, every stage's map, the pooled vector (float32), and the gradient of every
 parameter in training mode (float64), at the size it is built for and, where the peer can, at another. An error is the
 largest absolute difference divided by the largest absolute value. The largest models are compared with a few of their
-blocks; ``--full`` compares them whole, above 400 million parameters without gradients. Exits with 1 if an error is
-above its limit.
+blocks; ``--full`` compares them whole, above 400 million parameters without gradients. Methods that learn without
+labels follow, with their losses and gradients (``pretexts.py``). Exits with 1 if an error is above its limit.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from multiprocessing import get_context
 import torch
 import transformers
 from pairs import CLASSES, Answer, Pair, pairs
+from pretexts import Pretext, distances, pretexts
 from torch import Tensor, nn
 
 from vitreous.models import find
@@ -168,6 +169,27 @@ def measure(place: int, full: bool) -> list[tuple[str, list[float], bool]]:
     return list(compare(next(islice(pairs(full), place, None))))
 
 
+def pretext_errors(pretext: Pretext) -> tuple[list[float], bool]:
+    """(errors of the loss in float32 and in float64 and of gradients, within limits); a nudged weight must be seen."""
+    found = distances(pretext, unsettle)
+    limits = (FORWARD_LIMIT, GRADIENT_LIMIT, GRADIENT_LIMIT)
+    within = all(e <= limit for e, limit in zip(found, limits, strict=True))
+    seen = all(b > 10 * a for a, b in zip(found, distances(pretext, unsettle, nudge=1e-3), strict=True))
+    return list(found), within and seen
+
+
+def compare_pretexts(patterns: list[str]) -> Iterator[bool]:
+    """Print a line for each method that learns without labels; whether each is within limits."""
+    chosen = [p for p in pretexts() if any(fnmatch.fnmatch(p.model, pattern) for pattern in patterns)]
+    if chosen:
+        print(f"{'peer':13}{'learning without labels':75}    loss float64 gradients")
+    for pretext in chosen:
+        found, within = pretext_errors(pretext)
+        cells = " ".join(f"{e:>8.1e}" for e in found)
+        print(f"{'transformers':13}{pretext.model + ' ' + pretext.label:75}{cells}{'' if within else '   TOO FAR'}")
+        yield within
+
+
 def main() -> int:
     """Print a line for each comparison; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -194,6 +216,8 @@ def main() -> int:
                 cells = " ".join(f"{'' if math.isnan(e) else f'{e:.1e}':>7}" for e in errors)
                 verdict = "" if within else "   TOO FAR"
                 print(f"{pair.library:13}{shown[:65]:66}{size:9} {cells}{verdict}", flush=True)
+    methods = list(compare_pretexts(chosen.models))
+    good, count = good and all(methods), count + len(methods)
     print(f"{count} comparisons, {'all within' if good else 'NOT all within'} limits")
     return 0 if good and count else 1
 

@@ -25,7 +25,7 @@ def test_a_side_says_how_many_repeats_were_undisturbed(monkeypatch: pytest.Monke
 
 def test_a_map_is_compared_with_the_last_of_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage that ended one layer early would have a likeness among the layers of the peer."""
-    for peer in ("pairs", "transformers"):  # what is tested needs none of them
+    for peer in ("pairs", "pretexts", "transformers"):  # what is tested needs none of them
         monkeypatch.setitem(sys.modules, peer, MagicMock())
     map_error = runpy.run_path(str(BENCH / "parity.py"), run_name="parity")["map_error"]
     early, last, coarse = torch.ones(1, 2, 4, 4), torch.full((1, 2, 4, 4), 2.0), torch.ones(1, 4, 2, 2)

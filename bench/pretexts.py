@@ -1,0 +1,176 @@
+"""MAE and SimMIM beside transformers': the same weights, pictures and mask must give the same loss and gradients.
+
+Losses are compared in float32, losses and the gradient of every parameter in float64. ``parity.py`` prints the rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from vitreous.data.preprocess import Preprocess
+from vitreous.data.transforms import AugmentConfig
+from vitreous.network import NetworkConfig, build_network
+from vitreous.tasks.mae import Mae, MaeConfig
+from vitreous.tasks.simmim import Simmim, SimmimConfig
+from vitreous.tasks.task import SelfSupervised
+from vitreous.types import Batch
+from vitreous.weights import foreign
+
+SIZE, PICTURES = 64, 3
+WIDTHS = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 384}
+VIT = {"width": 96, "depth": 2, "heads": 3}
+SWIN = {"width": 24, "depths": (2, 2), "heads": (3, 6), "window": 4}
+
+
+class Pretext(NamedTuple):
+    """One method on one of our models, its peer, and how to ask the peer for its loss of pictures and a mask."""
+
+    model: str
+    label: str
+    options: dict[str, Any]
+    method: MaeConfig | SimmimConfig
+    patches: int  # that the mask decides about
+    build: Callable[[], nn.Module]
+    ask: Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def ask_mae(peer: nn.Module, image: Tensor, hidden: Tensor) -> Tensor:
+    return peer(image, noise=hidden.float()).loss  # the largest noise is hidden
+
+
+def ask_simmim(peer: nn.Module, image: Tensor, hidden: Tensor) -> Tensor:
+    pixels = hidden.sum() * image[0, 0].numel() / hidden.shape[1]
+    return peer(image, bool_masked_pos=hidden).loss * (pixels + 1e-5) / pixels  # their denominator has so much more
+
+
+def pretexts() -> Iterator[Pretext]:
+    """Every comparison."""
+    hf = transformers
+    decoder = {
+        f"decoder_{name}": value for name, value in (WIDTHS | {"hidden_size": 48, "intermediate_size": 192}).items()
+    }
+    mae = WIDTHS | decoder | {"image_size": SIZE, "patch_size": 16, "layer_norm_eps": 1e-6}
+    for normalise in (True, False):
+        yield Pretext(
+            "vit_tiny_patch16_224",
+            f"mae normalise={normalise}",
+            VIT,
+            MaeConfig(width=48, depth=2, heads=3, normalise=normalise),
+            16,
+            lambda n=normalise: hf.ViTMAEForPreTraining(hf.ViTMAEConfig(**mae, norm_pix_loss=n)),
+            ask_mae,
+        )
+    vit = WIDTHS | {"image_size": SIZE, "patch_size": 16, "encoder_stride": 16, "layer_norm_eps": 1e-6}
+    build = lambda: hf.ViTForMaskedImageModeling(hf.ViTConfig(**vit))  # noqa: E731
+    yield Pretext("vit_tiny_patch16_224", "simmim", VIT, SimmimConfig(unit=16), 16, build, ask_simmim)
+    two = {"embed_dim": 24, "depths": [2, 2], "num_heads": [3, 6], "window_size": 4, "encoder_stride": 8}
+    swin = two | {"image_size": SIZE, "drop_path_rate": 0.0}
+    build = lambda: hf.SwinForMaskedImageModeling(hf.SwinConfig(**swin))  # noqa: E731
+    model = "swin_tiny_patch4_window7_224"
+    yield Pretext(model, "simmim", SWIN, SimmimConfig(unit=4), 256, build, ask_simmim)
+
+
+class Unwatched:
+    """Nobody looks: ``tasks.task.Watch``."""
+
+    def __call__(self, *_: object) -> dict[str, float]:
+        return {}
+
+    def halted(self) -> str:
+        return ""
+
+    def metric(self, task: SelfSupervised) -> str:
+        return ""
+
+
+def translated(peer: dict[str, Tensor], family: str) -> dict[str, Tensor]:
+    """Tensors of a peer, weights or gradients, under the names of our task."""
+    ours = {f"network.{name}": t for name, t in foreign.translate(peer, family)[1].tensors.items()}
+    names = (
+        (r"decoder\.mask_token|\w+\.embeddings\.mask_token", "hidden"),
+        (r"decoder\.decoder_embed\.(.+)", r"embed.\1"),
+        (r"decoder\.decoder_norm\.(.+)", r"norm.\1"),
+        (r"decoder\.(?:decoder_pred|0)\.(.+)", r"paint.\1"),
+    )
+    for name, tensor in peer.items():
+        for pattern, replacement in names:
+            if re.fullmatch(pattern, name):
+                found = re.sub(pattern, replacement, name)
+                ours[found] = tensor.flatten() if found == "hidden" else tensor
+    # blocks of the decoder have the names of the encoder's
+    blocks = {n.replace("decoder.decoder_", "vit."): t for n, t in peer.items() if n.startswith("decoder.decoder_l")}
+    if blocks:
+        first = {name: t for name, t in peer.items() if ".embeddings." in name}
+        named = foreign.translate(first | blocks, family)[1].tensors
+        ours |= {n.removeprefix("backbone."): t for n, t in named.items() if n.startswith("backbone.blocks.")}
+    return ours
+
+
+@torch.no_grad()
+def prepare(pretext: Pretext, unsettle: Callable[[nn.Module], None]) -> tuple[SelfSupervised, nn.Module]:
+    """Our task and the peer, with the same unsettled weights."""
+    torch.manual_seed(0)
+    peer = pretext.build().train()
+    unsettle(peer)
+    network = build_network(NetworkConfig(model=pretext.model, size=SIZE, classes=2, options=pretext.options))
+    given = (Preprocess(size=SIZE, store=SIZE), AugmentConfig(), Unwatched())
+    method = pretext.method
+    task: SelfSupervised = (
+        Mae(network, method, *given) if isinstance(method, MaeConfig) else Simmim(network, method, *given)
+    )
+    weights = translated(peer.state_dict(), pretext.model.partition("_")[0])
+    missing, unexpected = task.load_state_dict(weights, strict=False)
+    assert not unexpected, unexpected
+    left = [n for n in missing if not n.startswith(("network.head.", "network.mean", "network.std", "steps"))]
+    assert not left, left
+    if isinstance(task, Mae):
+        peer.decoder.decoder_pos_embed[:, 0].zero_()  # as it always is: the class token stands nowhere
+        task.position.copy_(peer.decoder.decoder_pos_embed[:, 1:])
+        task.network.backbone.pos_embed.requires_grad_(False)  # theirs are fixed
+    return task.train(), peer
+
+
+def distances(
+    pretext: Pretext, unsettle: Callable[[nn.Module], None], nudge: float = 0.0
+) -> tuple[float, float, float]:
+    """Relative errors: of the loss in float32, of the loss in float64, and of the worst parameter's gradient there.
+
+    Args:
+        nudge: is added to one of our weights, to see that it is noticed.
+    """
+    task, peer = prepare(pretext, unsettle)
+    with torch.no_grad():
+        task.hidden[0] += nudge
+    n = pretext.patches
+    hidden = torch.rand(PICTURES, n).argsort(dim=1) >= n // 4
+    batch = Batch(torch.rand(PICTURES, 3, SIZE, SIZE), torch.zeros(PICTURES), torch.zeros(PICTURES), hidden=hidden)
+
+    def both() -> tuple[Tensor, Tensor]:
+        return task.loss(batch).total, pretext.ask(peer, task.network.normalise(batch.image), hidden)
+
+    single = apart(*both())
+    task.double()
+    peer.double()
+    batch = batch._replace(image=batch.image.double())
+    ours, theirs = both()
+    ours.backward()
+    theirs.backward()
+    wanted = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in peer.named_parameters()}
+    gradients = translated(wanted, pretext.model.partition("_")[0])
+    mine = {n: p.grad for n, p in task.named_parameters() if p.grad is not None}
+    assert set(mine) <= set(gradients), set(mine) - set(gradients)
+    unmoved = [n for n in gradients if n not in mine and gradients[n].any()]
+    assert not unmoved, unmoved
+    return single, apart(ours, theirs), max(apart(mine[n], gradients[n]) for n in mine)
+
+
+def apart(ours: Tensor, theirs: Tensor) -> float:
+    """Largest absolute difference over the largest absolute value."""
+    difference = (ours.double() - theirs.double()).abs().max() / theirs.double().abs().max().clamp(min=1e-30)
+    return float(difference.detach())
