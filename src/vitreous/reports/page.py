@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vitreous.reports import gallery, sections, trust, verdict
+from vitreous.reports import gallery, pretrained, sections, trust, verdict
 from vitreous.reports.charts import ruler
 from vitreous.reports.gallery import Thumbnail
 from vitreous.reports.recorded import Recorded, read_run
@@ -72,18 +72,22 @@ def fill(template: str, contents: Mapping[str, Any]) -> str:
 def _contents(run: Recorded, thumbnail: Thumbnail | None) -> dict[str, Any]:
     judged = verdict.judge(run)
     found = verdict.summary(run, judged)
+    learned = pretrained.learned(run)
+    measured = verdict.headline(*found) if found else None
     return {
         "run": run,
         "title": _title(run),
         "split": found[0] if found else None,
-        "headline": verdict.headline(*found) if found else None,
+        "headline": learned["headline"] if learned else measured,
+        "learned": learned,
+        "classifier": measured if learned else None,
         "comparison": verdict.comparison(run, judged) if judged else None,
-        "origin": verdict.origin(run),
-        "frozen": verdict.frozen(run),
+        "origin": learned["origin"] if learned else verdict.origin(run),
+        "frozen": None if learned else verdict.frozen(run),
         "ruler": ruler(judged.scores.accuracy, verdict.guesses(run, judged)) if judged else None,
         "tiles": sections.tiles(found[1], run, judged, found[0]) if found else [],
         "data": sections.data(run),
-        "curves": sections.learning(run),
+        "curves": [] if learned else sections.learning(run),
         "kept": sections.kept(run),
         "mistakes": sections.mistakes(judged) if judged else None,
         "by_class": sections.by_class(judged) if judged else None,
