@@ -1,6 +1,6 @@
 """Who is optimised how: parameters sorted into groups by what they are and how deep they sit, and the optimisers.
 
-Knows a network only by its parameters and ``groups()``. The learning rate is set from outside at each step, so the
+Knows a task only by its parameters and ``groups()``. The learning rate is set from outside at each step, so the
 state is what the optimisers keep for each tensor and nothing else.
 """
 
@@ -94,12 +94,12 @@ def members(task: Task, config: OptimConfig) -> list[Member]:
     """Every trainable parameter of ``task`` with its treatment.
 
     A weight matrix or kernel is the ``weight`` of a linear or convolution module. Only these decay, and only those
-    between the network's stem and head, depthwise kernels apart, follow Muon. What belongs to the task alone
+    between the stem and the head of ``task.groups()``, depthwise kernels apart, follow Muon. What belongs to no group
     (projectors, decoders) is treated like a head.
     """
     dense = {f"{name}.weight" for name, module in task.named_modules() if isinstance(module, _DENSE)}
-    groups = task.network.groups()
-    depth = {f"network.{name}": i for i, group in enumerate(groups) for name in group}
+    groups = task.groups()
+    depth = {name: i for i, group in enumerate(groups) for name in group}
     top = len(groups) - 1
     result = []
     for name, tensor in task.named_parameters():

@@ -42,8 +42,7 @@ class Stepper:
         self.device = device
         self.accumulate = accumulate
         self.seed = seed
-        self._buffers = list(state.task.network.buffers())
-        self._shared = list(state.task.buffers())
+        self._buffers = list(state.task.buffers())
 
     def update(self, batch: Batch, step: int, factor: float, signals: tuple[bool, ...] = ()) -> Report:
         """Step ``step`` on ``batch``, learning rates multiplied by ``factor``.
@@ -62,7 +61,7 @@ class Stepper:
         if report.finite:
             optimiser.step()
             self.state.task.after_step(step)
-            self.device.share(self._shared)  # running statistics are each process's own until then
+            self.device.share(self._buffers)  # running statistics are each process's own until then
             if self.state.average is not None:
                 self.state.average.update(step + 1)
         elif before:  # running statistics that have seen NaN never recover
