@@ -37,6 +37,7 @@ class Batch(NamedTuple):
     hidden: Tensor | None = None  # (b, n) bool, true for patches that a method hides, in reading order
     views: Tensor | None = None  # (b, v, 3, h, w) further random views of each picture, at the size of ``image``
     crops: Tensor | None = None  # (b, m, 3, h', w') small random views
+    others: Tensor | None = None  # (b, v, 3, h, w) views of as many other pictures, whose labels nobody knows
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on ``device``; copies are asynchronous where the device allows it."""

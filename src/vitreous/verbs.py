@@ -79,6 +79,7 @@ def train(
     pretrained: bool | str = False,
     tune: Literal["full", "lora", "frozen", "plain"] | None = None,
     teacher: str | Path | None = None,
+    unlabelled: str | Path | Sequence[str | Path] = (),
     seed: int = 0,
     workers: int = 1,
     allow_bad: float = 0.01,
@@ -124,6 +125,9 @@ def train(
     teacher
         Learn from a frozen network beside the labels: a run folder; hub:NAME or hub:NAME.TAG, published weights; or
         a model such as resnet20_cifar, which is trained first on the same pictures, with 40 % of the budget.
+    unlabelled
+        Further folders or tables of pictures, whose labels are not looked at: what the network is sure of, it learns
+        from too. Those like one of validation or test are left out. Several with --unlabelled A --unlabelled B.
     seed
         Seed of everything random; the same seed on the same machine gives the same model.
     workers
@@ -158,7 +162,8 @@ def _wishes(given: Mapping[str, Any]) -> Wishes:
 
     texts = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
     wishes: dict[str, Any] = {n: text for n, text in texts.items() if n not in ("out", "overwrite", "quiet")}
-    return Wishes(**wishes)
+    places = (wishes["unlabelled"],) if isinstance(wishes["unlabelled"], str) else wishes["unlabelled"]
+    return Wishes(**{**wishes, "unlabelled": tuple(map(str, places))})
 
 
 def _refuse_beside_a_run(given: Mapping[str, Any]) -> None:

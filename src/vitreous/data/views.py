@@ -45,6 +45,18 @@ class Masked(Transform):
         return batch._replace(hidden=torch.from_numpy(hidden))
 
 
+class Pair(Transform):
+    """A weak and a strong view of each picture."""
+
+    def __init__(self, weak: Transform, strong: Transform) -> None:
+        self.weak, self.strong = weak, strong
+
+    def __call__(self, samples: Sequence[Sample], rng: Sequence[np.random.Generator]) -> Batch:
+        """``image`` is the weak view, ``views`` (b, 1, 3, h, w) the strong one."""
+        batch = self.weak(samples, rng)
+        return batch._replace(views=self.strong(samples, rng).image[:, None])
+
+
 class MultiCrop(Transform):
     """Several large and small random views of each picture (Caron et al. 2020, SwAV, section 3.2).
 

@@ -28,6 +28,7 @@ from vitreous.run import find_teacher
 from vitreous.run.plan import Run
 from vitreous.run.teacher import TeacherConfig
 from vitreous.tasks.classify import ClassifyConfig
+from vitreous.tasks.pseudo import PseudoConfig
 from vitreous.training.config import TrainConfig
 from vitreous.training.optim import OptimConfig
 from vitreous.weights import pretrained
@@ -77,6 +78,7 @@ def choose(
         allow_bad=wishes.allow_bad,
         test=wishes.test,
         fraction=fraction,
+        unlabelled=tuple(map(lasting, wishes.unlabelled)),
     )
     run = Run(
         data=data,
@@ -85,6 +87,7 @@ def choose(
         train=_train(wishes, seen, reasons),
         weights=None if wishes.weights is None else lasting(wishes.weights),
         teacher=None if wishes.teacher is None else _teacher(wishes.teacher, reasons),
+        pseudo=_pseudo(wishes, reasons),
         seed=wishes.seed,
         workers=wishes.workers,
         tensorboard=wishes.tensorboard,
@@ -113,6 +116,14 @@ def _teacher(place: str, reasons: list[str]) -> TeacherConfig:
         reasons.append(f"teacher {place}: trained first on the same pictures, with {config.share:.0%} of the time")
     else:
         reasons.append(f"teacher {place}: frozen; its logits teach where its classes are the same, its features always")
+    return config
+
+
+def _pseudo(wishes: Wishes, reasons: list[str]) -> PseudoConfig | None:
+    if not wishes.unlabelled:
+        return None
+    config = PseudoConfig()
+    reasons.append(f"pictures without a label: where the network is {config.sure:.0%} sure, that is what they are of")
     return config
 
 

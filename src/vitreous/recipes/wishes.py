@@ -43,6 +43,7 @@ class Wishes:
     weights: str | None = None
     pretrained: bool | str = False  # the model's default published weights, or those with this tag
     teacher: str | None = None
+    unlabelled: Sequence[str] = ()  # sources of pictures that teach without a label
     tune: Tune | None = None  # what becomes of weights to begin with
     seed: int = 0
     workers: int = 1

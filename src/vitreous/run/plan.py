@@ -6,16 +6,19 @@ Knows every room it wires together and none of the recipes that choose the value
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from vitreous import config as configs
-from vitreous.data.loader import Loader
+from vitreous.data.loader import After, Loader
 from vitreous.data.mix import Mixer
 from vitreous.data.prepare import DataConfig, Prepared
+from vitreous.data.transforms import Augment
+from vitreous.data.views import Pair
 from vitreous.errors import DamagedFile, UsageError
 from vitreous.network import Network, NetworkConfig
 from vitreous.run import methods
@@ -27,11 +30,13 @@ from vitreous.store.checkpoint import RUN, RunFolder
 from vitreous.tasks.classify import ClassifyConfig, ClassifyTask
 from vitreous.tasks.distill import Distill
 from vitreous.tasks.locate import Locate
+from vitreous.tasks.pseudo import Pseudo, PseudoConfig
 from vitreous.tasks.task import Guide
 from vitreous.training.config import TrainConfig
 from vitreous.training.device import Device
 from vitreous.training.log import Log
 from vitreous.training.trainer import Trainer
+from vitreous.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,7 @@ class Run:
         teacher: a frozen network whose answers are matched beside the labels.
         pretrain: learn from the pictures alone, also from those without a label; ``task`` then says only how they are
             varied.
+        pseudo: learn beside the labels from pictures that have none, by what the network's own average says of them.
         seed: of everything random.
         workers: threads that prepare batches; no influence on the result.
         tensorboard: also write events for TensorBoard.
@@ -87,6 +93,7 @@ class Run:
     init: Literal["default", "mimetic"] = "default"
     teacher: TeacherConfig | None = None
     pretrain: PretrainConfig | None = None
+    pseudo: PseudoConfig | None = None
     seed: int = 0
     workers: int = 1
     tensorboard: bool = False
@@ -99,6 +106,8 @@ class Run:
             )
         if self.weights is None and (self.tune.probe or self.tune.lora is not None):
             raise UsageError("tune says what becomes of weights to begin with; give --weights or --pretrained.")
+        if self.pseudo is not None and self.pretrain is not None:
+            raise UsageError("pretrain needs no labels, and pseudo makes some; leave out one of them.")
         if self.workers < 0:
             raise UsageError(f"workers = {self.workers} must be 0 or more.")
         if self.teacher is not None and self.teacher.view == "whole" and self.task.mix.is_on:
@@ -144,8 +153,12 @@ def build(
         guides.append(Distill(run.teacher.distill, widths, teacher, progress))
     if run.task.locate:  # after the teacher, who takes a share of what stands before it
         guides.append(Locate(run.task.locate, network.backbone.dims[-1]))
+    if run.pseudo is not None:
+        guides.append(Pseudo(run.pseudo, network, prepared.class_counts["train"], progress))
     task = ClassifyTask(network, run.task, run.data.preprocess, prepared.class_counts["train"], *guides)
-    mixer = Mixer(run.task.mix, run.network.classes, progress) if run.task.mix.is_on else None
+    after: After | None = Mixer(run.task.mix, run.network.classes, progress) if run.task.mix.is_on else None
+    if run.pseudo is not None:
+        after = _beside(run, prepared, after, share)
     early, late = task.views(True), task.views(True, done=1.0)
     train = Loader(
         prepared.train,
@@ -153,7 +166,7 @@ def build(
         batch=batch,
         train=True,
         balanced=run.task.balanced,
-        after=mixer,
+        after=after,
         at_step=lambda step: early if progress(step) < run.task.augment.off_after else late,
         **share,
     )
@@ -171,6 +184,30 @@ def build(
         log=log,
     )
     return trainer
+
+
+def _beside(run: Run, prepared: Prepared, after: After | None, share: dict[str, Any]) -> After:
+    """``after``, and beside each labelled picture of a batch the two views of one whose label is not looked at."""
+    augment = run.task.augment
+    strong = replace(augment, policy="randaugment", num_ops=2, magnitude=10.0, erase=1.0)
+    if not augment.flip:  # turned signs are others, like mirrored ones
+        strong = replace(augment, erase=1.0)
+    rules = run.data.preprocess
+    further = Loader(
+        prepared.subset(np.concatenate([prepared.indices("train"), prepared.indices("unlabelled")])),
+        Pair(Augment(replace(augment, policy="none", erase=0.0), rules), Augment(strong, rules)),
+        batch=run.train.batch,
+        train=True,
+        **share,
+    )
+
+    def beside(batch: Batch, step: int, rng: np.random.Generator) -> Batch:
+        others = further.at(step)  # a pure function of the step, as the batch is
+        assert others.views is not None
+        batch = batch if after is None else after(batch, step, rng)
+        return batch._replace(others=torch.cat([others.image[:, None], others.views], dim=1))
+
+    return beside
 
 
 def _without_labels(
