@@ -84,10 +84,15 @@ def live_peak(step: Callable[[], Any]) -> float:
 
 def serve(engine: str, job: Job, weights: str) -> None:
     """Build, say so, then time one unit of work for each line that comes in, until the input ends."""
-    import torch
     from engines import build
 
-    step = work(build(engine, job, weights), job)
+    attend(work(build(engine, job, weights), job))
+
+
+def attend(step: Callable[[], Any]) -> None:
+    """What the parent's ``Child`` speaks with."""
+    import torch
+
     square = torch.randn(512, 512)
     answer = step().float().flatten()[:8].tolist()
     step()
@@ -126,9 +131,9 @@ class Side(NamedTuple):
 class Child:
     """One engine's process."""
 
-    def __init__(self, engine: str, job: Job, weights: str) -> None:
+    def __init__(self, engine: str, job: Job, weights: str, script: str = __file__) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__, engine, json.dumps(job), weights],
+            [sys.executable, "-W", "ignore", script, engine, json.dumps(job), weights],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -179,12 +184,18 @@ def duel(job: Job, repeats: int, who: tuple[str, ...] = ()) -> dict[str, Side]:
         pairs = list(zip(first["vitreous"]["answer"], first["timm"]["answer"], strict=True))
         far = max(abs(a - b) for a, b in pairs) / max(abs(b) for _, b in pairs)
         assert far < (0.1 if job.bfloat16 else 1e-3), f"{job.label}: the engines disagree by {far}"
-        rows: dict[str, list[list[float]]] = {engine: [] for engine in who}
-        for i in range(repeats + 1):
-            for engine in who if i % 2 else reversed(who):
-                rows[engine].append(children[engine].work())
+        return turns({engine: children[engine] for engine in who}, {e: first[e]["live"] for e in who}, repeats)
+
+
+def turns(children: dict[str, Child], live: dict[str, float], repeats: int) -> dict[str, Side]:
+    """Let the children work in turn, there and back, and once before it counts."""
+    who = tuple(children)
+    rows: dict[str, list[list[float]]] = {engine: [] for engine in who}
+    for i in range(repeats + 1):
+        for engine in who if i % 2 else reversed(who):
+            rows[engine].append(children[engine].work())
     best = min(row[0] for engine in who for row in rows[engine])
-    return {engine: Side.of(rows[engine][1:], best / 0.7, first[engine]["live"]) for engine in who}
+    return {engine: Side.of(rows[engine][1:], best / 0.7, live[engine]) for engine in who}
 
 
 def machine() -> dict[str, Any]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 from vitreous.data.preprocess import Preprocess
@@ -51,7 +50,8 @@ def ask_simmim(peer: nn.Module, image: Tensor, hidden: Tensor) -> Tensor:
 
 def pretexts() -> Iterator[Pretext]:
     """Every comparison."""
-    hf = transformers
+    import transformers as hf
+
     decoder = {
         f"decoder_{name}": value for name, value in (WIDTHS | {"hidden_size": 48, "intermediate_size": 192}).items()
     }
@@ -124,16 +124,23 @@ def prepare(pretext: Pretext, unsettle: Callable[[nn.Module], None]) -> tuple[Se
     task: SelfSupervised = (
         Mae(network, method, *given) if isinstance(method, MaeConfig) else Simmim(network, method, *given)
     )
-    weights = translated(peer.state_dict(), pretext.model.partition("_")[0])
+    if isinstance(task, Mae):
+        peer.decoder.decoder_pos_embed[:, 0].zero_()  # as it always is: the class token stands nowhere
+    load(task, peer.state_dict())
+    return task.train(), peer
+
+
+@torch.no_grad()
+def load(task: SelfSupervised, theirs: dict[str, Tensor]) -> None:
+    """Give the task a peer's weights, and positions that are fixed where theirs are."""
+    weights = translated(theirs, task.network.config.model.partition("_")[0])
     missing, unexpected = task.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
     left = [n for n in missing if not n.startswith(("network.head.", "network.mean", "network.std", "steps"))]
     assert not left, left
     if isinstance(task, Mae):
-        peer.decoder.decoder_pos_embed[:, 0].zero_()  # as it always is: the class token stands nowhere
-        task.position.copy_(peer.decoder.decoder_pos_embed[:, 1:])
-        task.network.backbone.pos_embed.requires_grad_(False)  # theirs are fixed
-    return task.train(), peer
+        task.position.copy_(theirs["decoder.decoder_pos_embed"][:, 1:])
+        task.network.backbone.pos_embed.requires_grad_(False)
 
 
 def distances(
