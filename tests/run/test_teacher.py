@@ -250,6 +250,16 @@ def test_teachers_that_cannot_teach_are_refused(photos: Path, trained: Path, tmp
     assert weights(tmp_path / "old") == before
 
 
+def test_a_pupils_time_begins_when_its_teachers_did(photos: Path, tmp_path: Path) -> None:
+    pupil = execute(planned(photos, CNN, "train.budget_seconds=5"), tmp_path / "run", quiet=True)
+    budget = read_run(RunFolder(tmp_path / "run" / "teacher")).train.budget_seconds
+    assert budget is not None and 0 < budget < 0.4 * 5, "what preparing took is nobody's to share"
+    took = 60 * vt.load(tmp_path / "run" / "teacher").card["cost"]["minutes"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "timings.jsonl").read_text().splitlines()]
+    assert all(row["seconds"] > took for row in rows if "seconds" in row) and took > 0.5 * budget
+    assert pupil.card["cost"]["minutes"] * 60 >= took and pupil.card["teacher"]["share_of_time"] < 1
+
+
 def test_time_is_shared(photos: Path, taught: Path, tmp_path: Path) -> None:
     run = planned(photos, CNN, "train.budget_seconds=1000")
     first = own_run(run, left=900.0)

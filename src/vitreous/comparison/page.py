@@ -25,7 +25,10 @@ def render(found: Comparison) -> str:
     template = files("vitreous.comparison").joinpath("page.html").read_text("utf-8")
     trained = [arm for arm in found.arms if arm.runs and arm.speed]
     source = str(found.data["source"]).rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    lead, _, rest = found.verdict.partition("; ")
     contents: dict[str, Any] = {
+        "lead": f"{lead}." if rest else lead,
+        "rest": rest[:1].upper() + rest[1:],
         "found": found,
         "title": f"{len(trained)} models on {source}",
         "counts": {side: f"{count:,}" for side, count in found.data["counts"].items()},

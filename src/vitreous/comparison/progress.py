@@ -53,7 +53,9 @@ class Progress:
         """The runs to come and about how long each trains."""
         self._seconds, self._at_once = seconds, at_once
         self._done = {job for job in seconds if job.is_finished}
-        self.say(f"{len(seconds) - len(self._done)} runs to go, about {duration.show(max(1.0, self._left([])))}.")
+        many = len(seconds) - len(self._done)
+        left = f"{many} run{'s' if many > 1 else ''} to go, about {duration.show(max(1.0, self._left([])))}."
+        self.say(left if many else "Nothing is left to train.")
         self._bar.update(self._task, visible=True, total=len(seconds))
 
     def tell(self, active: Sequence[Job], ended: Sequence[Job]) -> None:
