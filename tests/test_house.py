@@ -50,9 +50,12 @@ MAY_IMPORT = {
         "run", "recipes", "results", "analyse", "reports", "store", "data", "models", "network", "training",
         "predictor", "config", "duration", "errors",
     },
+    "embedding": {
+        "data", "models", "network", "predictor", "store", "weights", "training", "types", "errors",
+    },
     "pretraining": {"run", "recipes", "comparison", "predictor", "errors"},
     "verbs": {
-        "pretraining", "comparison", "run", "recipes", "predictor", "data", "models", "weights", "training", "explain",
+        "embedding", "pretraining", "comparison", "run", "recipes", "predictor", "data", "models", "weights", "training", "explain",
         "errors",
     },
     "cli": {"verbs", "weights", "errors", "data", "predictor"},
@@ -67,6 +70,7 @@ REFUSED = [
     (r"tasks/\w+", r"vitreous\.data\.(?!views|transforms|mix|preprocess)\w+"),
     (r"models/(?!__init__|describe|costs|swin(v2)?$)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families go alone
     (r"models/swin(v2)?", r"vitreous\.models\.(?!backbone|windowed)\w+"),  # but for what both Swins are made of
+    (r"embedding/\w+", r"vitreous\.training\.(?!log)\w+"),  # nothing is trained
     (r"comparison/\w+", r"vitreous\.training\.(?!interrupt|device|log|config)\w+"),  # runs train elsewhere
     (r"cli/\w+", r"vitreous\.weights\.(?!ledger)\w+"),
     (r"weights/\w+", r"vitreous\.store\.(?!files)\w+"),  # weights of others are files, and no run
@@ -78,6 +82,7 @@ ONLY_IN = {
     "PIL": {"data/image.py", "explain/render.py"},
     "torch.distributed": {"training/device.py"},
     "jinja2": {"reports/"},
+    "pyarrow": {"store/pieces.py"},
     "cyclopts": {"cli/"},
     "huggingface_hub": {"weights/hub.py"},
     "httpx2": {"weights/hub.py"},

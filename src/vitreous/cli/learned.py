@@ -10,7 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from vitreous.embedding.result import Embedding
     from vitreous.predictor import Predictor
+
+_SHOWN = 10  # pictures that were left out
 
 
 def pretrained(run: Predictor) -> int:
@@ -35,4 +38,19 @@ def pretrained(run: Predictor) -> int:
     own = shlex.quote(data["source"]) if run.classes else "LABELLED-PICTURES"
     table.add_row("next", escape(f"vitreous train {own} --weights {shlex.quote(str(run.folder))}"))
     console.print(table, soft_wrap=True)
+    return 0
+
+
+def embedded(found: Embedding) -> int:
+    """Where the features are, how many, and what has none."""
+    from vitreous.data.listing import printable
+
+    console = Console(highlight=False, soft_wrap=True)
+    n, d = found.pooled.shape
+    patches = "" if found.patches is None else f", and patches of {' x '.join(map(str, found.patches.shape[1:]))}"
+    console.print(f"{found.file}: {n:,} pictures, {d} numbers each{patches}", markup=False)
+    for name, why in list(found.left_out.items())[:_SHOWN]:
+        console.print(f"left out: {printable(name)}: {why}", style="yellow", markup=False)
+    if len(found.left_out) > _SHOWN:
+        console.print(f"left out: {len(found.left_out) - _SHOWN:,} more", style="yellow", markup=False)
     return 0

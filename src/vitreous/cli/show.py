@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vitreous.cli.compared import compared
-from vitreous.cli.learned import pretrained
+from vitreous.cli.learned import embedded, pretrained
 from vitreous.errors import BadData
 from vitreous.weights.ledger import RESTRICTED, repository
 
@@ -45,6 +45,7 @@ def result(value: Any) -> int:
         "Predictor": trained,
         "Evaluation": evaluated,
         "Comparison": compared,
+        "Embedding": embedded,
     }
     shower = showers.get(type(value).__name__)
     return shower(value) if shower else 0
