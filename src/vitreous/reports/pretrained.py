@@ -6,6 +6,7 @@ Works from the rows alone while the run has no card yet. Knows no method; what i
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -36,8 +37,9 @@ def learned(run: Recorded) -> Table | None:
 
 def strips(run: Recorded, course: Course) -> list[Table]:
     """Some of the run's strips with their captions: ``{title, source, alt}``."""
-    steps = sorted(run.strips)
-    places = sorted({round(i * (len(steps) - 1) / (STRIPS - 1)) for i in range(STRIPS)}) if steps else []
+    steps, last = sorted(run.strips), max(run.strips, default=0)
+    wanted = (last * i / (STRIPS - 1) for i in range(STRIPS))
+    chosen = sorted({min(steps, key=partial(_apart, place)) for place in wanted}) if steps else []
     kept = run.get("selection.step", int)
 
     def title(step: int) -> str:
@@ -46,12 +48,16 @@ def strips(run: Recorded, course: Course) -> list[Table]:
 
     return [
         {
-            "title": (words := title(steps[place])).capitalize(),
-            "source": f"data:image/png;base64,{base64.b64encode(run.strips[steps[place]]).decode('ascii')}",
+            "title": (words := title(step)).capitalize(),
+            "source": f"data:image/png;base64,{base64.b64encode(run.strips[step]).decode('ascii')}",
             "alt": f"What the network shows of some pictures {words}",
         }
-        for place in places
+        for step in chosen
     ]
+
+
+def _apart(place: float, step: int) -> float:
+    return abs(step - place)
 
 
 def _origin(run: Recorded) -> Markup:

@@ -181,7 +181,8 @@ def attention_entropy(network: Network, image: Tensor) -> float:
     def look(module: nn.Module, inputs: tuple[Tensor | None, ...]) -> None:
         q, k, _, bias = (*inputs, None)[:4]  # (b, heads, n, d_h), bias (..., n, n)
         assert q is not None and k is not None
-        scores = q.float() @ k.float().transpose(-2, -1) / math.sqrt(q.shape[-1])
+        with torch.autocast(q.device.type, enabled=False):
+            scores = q.float() @ k.float().transpose(-2, -1) / math.sqrt(q.shape[-1])
         weights = (scores if bias is None else scores + bias.float()).softmax(dim=-1)
         if weights.shape[-1] > 1:
             found.append(torch.special.entr(weights).sum(dim=-1).mean() / math.log(weights.shape[-1]))

@@ -155,6 +155,7 @@ class Log:
         self._end = end
         values = row.get("val", {})
         shown = [f"{name} {_short(value)}" for name, value in values.items() if name != "score"][:said]
+        shown = [f"held-out {text}" if text.startswith("loss ") else text for text in shown]
         self._score = f" · {shown[0]}" if shown else ""
         step, learned = row["step"], [f"loss {self._loss:.4f}"] if row["step"] else []
         line = [f"step {step}/{end}", *learned, *shown]
