@@ -16,6 +16,7 @@ from vitreous.recipes import auto
 from vitreous.recipes.wishes import Wishes
 from vitreous.run.methods import Method, PretrainConfig
 from vitreous.run.plan import Run
+from vitreous.tasks.dino import DinoConfig
 from vitreous.tasks.mae import MaeConfig
 from vitreous.tasks.simmim import SimmimConfig
 from vitreous.training.optim import OptimConfig
@@ -43,12 +44,13 @@ def choose(
             f"{pictures} pictures are too few to learn from without labels; give {LEAST} or more, also with "
             "--unlabelled, or begin with published weights: vitreous train --pretrained."
         )
-    if wishes.model == "auto" and method != "simmim":  # which takes any, as the recipe from scratch does
+    if wishes.model == "auto" and method == "mae":  # the others take any, as the recipe from scratch does
         side = wishes.size or auto.glance(source).side
         wishes = replace(wishes, model=_model(side))
     run, reasons = auto.choose(wishes, source)
     augment = AugmentConfig(crop_scale=(0.2, 1.0), flip=run.task.augment.flip)
-    batch = wishes.batch or int(np.clip(2 ** np.floor(np.log2(pictures / 4)), 16, BATCH))
+    most = BATCH // 2 if method == "dino" else BATCH  # whose pictures come as six views each
+    batch = wishes.batch or int(np.clip(2 ** np.floor(np.log2(pictures / 4)), 16, most))
     optim = OptimConfig(name="muon", ema=None)
     train = replace(run.train, optim=optim, batch=batch, evaluate_first=True)
     if len(source.classes) < 2:
@@ -59,8 +61,22 @@ def choose(
         data=replace(run.data, unlabelled=tuple(map(auto.lasting, unlabelled))),
         task=replace(run.task, augment=augment),
         train=train,
-        pretrain=PretrainConfig(simmim=SimmimConfig()) if method == "simmim" else PretrainConfig(mae=MaeConfig()),
+        pretrain=_method(method, run.network.size),
     ), reasons
+
+
+def _method(method: Method, size: int) -> PretrainConfig:
+    """``method`` with what suits pictures of ``size`` pixels."""
+    match method:
+        case "mae":
+            return PretrainConfig(mae=MaeConfig())
+        case "simmim":
+            return PretrainConfig(simmim=SimmimConfig())
+        case "dino":
+            # a twentieth of a little picture shows nothing (Gani et al. 2022); of a large one it does (the paper's)
+            if size < 128:
+                return PretrainConfig(dino=DinoConfig())
+            return PretrainConfig(dino=DinoConfig(large_scale=(0.25, 1.0), small_scale=(0.05, 0.25)))
 
 
 def _model(side: int) -> str:

@@ -10,6 +10,7 @@ from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import AugmentConfig
 from vitreous.errors import UsageError
 from vitreous.network import Network
+from vitreous.tasks.dino import Dino, DinoConfig
 from vitreous.tasks.mae import Mae, MaeConfig
 from vitreous.tasks.simmim import Simmim, SimmimConfig
 from vitreous.tasks.task import SelfSupervised, Watch
@@ -25,7 +26,7 @@ class PretrainConfig:
 
     mae: MaeConfig | None = None
     simmim: SimmimConfig | None = None
-    dino: None = None
+    dino: DinoConfig | None = None
 
     def __post_init__(self) -> None:
         if sum(getattr(self, name) is not None for name in METHODS) != 1:
@@ -55,6 +56,8 @@ def make(
     Raises:
         UsageError: the method does not go with this network or this size.
     """
+    if config.dino is not None:
+        return Dino(network, config.dino, preprocess, augment, watch, total=device.sum, progress=progress)
     if config.simmim is not None:
         return Simmim(network, config.simmim, preprocess, augment, watch)
     assert config.mae is not None
