@@ -65,13 +65,15 @@ def settle(
     prepared = prepare(data, source=source, progress=look)
     if not len(prepared.test):
         raise BadData("No picture is left for a test part, and models are compared on that; bring more pictures.")
-    say("Trying how fast each model learns.")
     earlier = read_json(out / QUESTION) if (out / QUESTION).exists() else None
     seconds = (
         duration.seconds(question.budget)
         if question.budget
         else _default(question, earlier, source, data.preprocess.size)
     )
+    if earlier is not None:  # before time is spent on trials
+        _refuse_another(out, earlier, _asked(question, prepared, seconds))
+    say("Trying how fast each model learns.")
     found, rates = _tried(_marked(arms(question, source, data, seconds, seen), prepared), prepared, threads)
     if not rates:
         raise UsageError(f"None of the models can be trained here; {found[0].name}: {found[0].reason}")
@@ -149,25 +151,34 @@ def _least(
 def claimed(setting: Setting) -> Iterator[None]:
     """The folder of the comparison, for us alone, and for this question alone."""
     out, there = setting.out, setting.out / QUESTION
-    asked = {
-        "question": asdict(setting.question) | {"data": setting.prepared.config.source},
-        "seconds": setting.seconds,
-        "data": setting.prepared.digests,
-        **{f"weights of {own.place}": own.sha256 for own in learned(setting.question)},
-    }
+    asked = _asked(setting.question, setting.prepared, setting.seconds)
     if out.is_file() or (out.is_dir() and not there.exists() and any(out.iterdir())):
         raise UsageError(f"{out} is there already and holds no comparison; choose another folder with --out.")
     out.mkdir(parents=True, exist_ok=True)
     with exclusive(out / "compare.lock"):
         if there.exists():
-            # further seeds are the same question, asked more thoroughly
-            changes = [c for c in diff(read_json(there), _plain(asked)) if c[0] != "question.seeds"]
-            if changes:
-                name, before, now = changes[0]
-                what = "the data has changed" if name.startswith("data.") else f"{name} was {before}, is {now}"
-                raise UsageError(f"{out} holds the answer to another question: {what}; choose another --out.")
+            _refuse_another(out, read_json(there), asked)
         write_atomic(there, to_json(asked))
         yield
+
+
+def _asked(question: Question, prepared: Prepared, seconds: float) -> dict[str, Any]:
+    """All that another call must share to go on."""
+    return {
+        "question": asdict(question) | {"data": prepared.config.source},
+        "seconds": seconds,
+        "data": prepared.digests,
+        **{f"weights of {own.place}": own.sha256 for own in learned(question)},
+    }
+
+
+def _refuse_another(out: Path, earlier: dict[str, Any], asked: dict[str, Any]) -> None:
+    # further seeds are the same question, asked more thoroughly
+    changes = [c for c in diff(earlier, _plain(asked)) if c[0] != "question.seeds"]
+    if changes:
+        name, before, now = changes[0]
+        what = "the data has changed" if name.startswith("data.") else f"{name} was {before}, is {now}"
+        raise UsageError(f"{out} holds the answer to another question: {what}; choose another --out.")
 
 
 def _plain(values: Any) -> Any:
