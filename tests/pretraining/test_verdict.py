@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import dataclass
 
@@ -172,7 +173,8 @@ def test_a_whole_verdict(photos, tmp_path, capsys):
     assert "Pretraining" in said and "against the same network from scratch with as much fine-tuning" in said
     found = json.loads((tmp_path / "mae-verdict" / "comparison.json").read_text())
     assert found["verdict"] in said and [arm["failed"] for arm in found["arms"]] == [None] * 3
-    assert found["verdict"] in " ".join((tmp_path / "mae-verdict" / "comparison.html").read_text().split())
+    page = html.unescape((tmp_path / "mae-verdict" / "comparison.html").read_text())
+    assert "Pretraining " in page and "weights of mae, frozen" in page
     # other weights in the same place are another question
     card = json.loads((out / "card.json").read_text())
     assert "weights of" in to_json(json.loads((tmp_path / "mae-verdict" / "question.json").read_text())).decode()

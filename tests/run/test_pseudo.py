@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ import torch
 
 import vitreous as vt
 from vitreous.data.loader import Loader
+from vitreous.run.outcome import fingerprints
+from vitreous.store.tensors import read_tensors
 from vitreous.training.interrupt import Interrupted
 
 STUDENT = "vit_pico_patch4_32"
@@ -76,6 +79,9 @@ def test_other_further_pictures_are_other_data(photos: Path, further: Path, tmp_
 
 def test_it_is_measured_without_them(photos: Path, further: Path, tmp_path: Path) -> None:
     train(photos, further, tmp_path / "run", "train.steps=2")
+    seen = read_tensors(tmp_path / "run" / "outputs.safetensors")["train_seen"].tolist()
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in further.glob("*.png")]
+    assert len(digests) == 40 and set(fingerprints(digests).tolist()) <= set(seen), "they test nothing any more"
     shutil.rmtree(further)
     found = vt.evaluate(tmp_path / "run", quiet=True)
     assert not any("has changed" in notice for notice in found.notices), found.notices

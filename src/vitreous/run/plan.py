@@ -6,6 +6,7 @@ Knows every room it wires together and none of the recipes that choose the value
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -147,15 +148,9 @@ def build(
     device.seed(run.seed, -2)  # what guides begin with depends on nothing that was drawn before
     if run.pretrain is not None:
         return _without_labels(run, prepared, network, folder, device, log=log, spent=spent, share=share)
-    guides: list[Guide] = []
-    if run.teacher is not None and teacher is not None:
-        widths = run.teacher.width(network), teacher.width
-        guides.append(Distill(run.teacher.distill, widths, teacher, progress))
-    if run.task.locate:  # after the teacher, who takes a share of what stands before it
-        guides.append(Locate(run.task.locate, network.backbone.dims[-1]))
-    if run.pseudo is not None:
-        guides.append(Pseudo(run.pseudo, network, prepared.class_counts["train"], progress))
-    task = ClassifyTask(network, run.task, run.data.preprocess, prepared.class_counts["train"], *guides)
+    counts = prepared.class_counts["train"]
+    guides = _guides(run, network, counts, teacher, progress)
+    task = ClassifyTask(network, run.task, run.data.preprocess, counts, *guides)
     after: After | None = Mixer(run.task.mix, run.network.classes, progress) if run.task.mix.is_on else None
     if run.pseudo is not None:
         after = _beside(run, prepared, after, share)
@@ -184,6 +179,21 @@ def build(
         log=log,
     )
     return trainer
+
+
+def _guides(
+    run: Run, network: Network, counts: Sequence[int], teacher: Teacher | None, progress: Callable[[int], float]
+) -> list[Guide]:
+    """What draws ``network`` beside the labels; ``counts`` are those of each class."""
+    guides: list[Guide] = []
+    if run.teacher is not None and teacher is not None:
+        widths = run.teacher.width(network), teacher.width
+        guides.append(Distill(run.teacher.distill, widths, teacher, progress))
+    if run.task.locate:  # after the teacher, who takes a share of what stands before it
+        guides.append(Locate(run.task.locate, network.backbone.dims[-1]))
+    if run.pseudo is not None:
+        guides.append(Pseudo(run.pseudo, network, counts, progress))
+    return guides
 
 
 def _beside(run: Run, prepared: Prepared, after: After | None, share: dict[str, Any]) -> After:
