@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from vitreous.comparison.question import Question
 from vitreous.comparison.worth import worth
 from vitreous.data.dataset import open_source
 from vitreous.pretraining import verdict
+from vitreous.recipes import Wishes, choose
 from vitreous.run.plan import to_json
 
 SHORT = ["train.steps=4", "train.batch=16", "train.precision=fp32"]
@@ -156,6 +157,20 @@ def test_where_lengths_are_set_the_time_is_not_counted_and_what_is_frozen_trains
     found = made(photos, ["scratch", learned], set=("train.steps=3",))
     assert len(found) == 3 and not any(a.longer for a in found.values())
     assert [a.run.train.steps for a in found.values()] == [3, 3, 0]
+
+
+def test_it_is_trained_on_as_from_scratch_unless_it_is_to_be_spared(photos, learned):
+    fresh, _ = choose(Wishes(data=str(photos), model="vit_pico_patch4_32", recipe="scratch", epochs=60))
+    own, reasons = choose(Wishes(data=str(photos), weights=str(learned), epochs=60))
+    assert own.train == replace(fresh.train, evaluate_first=True) and own.task == fresh.task and own.tune == fresh.tune
+    assert own.network.model == fresh.network.model and own.task.augment.policy == "trivial"
+    assert any("learned without labels" in reason and "--tune full" in reason for reason in reasons)
+    spared, _ = choose(Wishes(data=str(photos), weights=str(learned), tune="full", epochs=60))
+    assert spared.train.optim.name == "adamw" and spared.train.optim.layer_decay < 1 and spared.tune.probe
+
+
+def test_a_supervised_run_is_spared(photos, trained):
+    assert choose(Wishes(data=str(photos), weights=str(trained), epochs=60))[0].tune.probe
 
 
 def test_a_supervised_run_brings_none(photos, trained):

@@ -97,12 +97,15 @@ def choose(
 
 def _finished(run: Run, wishes: Wishes, seen: Glance, reasons: list[str]) -> Run:
     """``run`` with what its weights, or the want of them, ask for, and with the fields that were set."""
-    if run.weights is not None:
+    learned = wishes.tune is None and transfer.learned(run)
+    if learned:
+        run = transfer.going_on(run, reasons)
+    elif run.weights is not None:
         return adjust(transfer.tuned(run, wishes, reasons), wishes.set)
     if wishes.recipe == "plain":
         return adjust(scratch.plain(run, reasons), wishes.set)
     run = adjust(run, wishes.set)  # only now is known how long it is
-    if run.weights is not None or "task.augment.policy" in named(wishes.set):
+    if (run.weights is not None and not learned) or "task.augment.policy" in named(wishes.set):
         return run
     return scratch.vary(run, seen.training, reasons)
 

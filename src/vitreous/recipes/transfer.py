@@ -21,7 +21,7 @@ from vitreous.network import NetworkConfig
 from vitreous.recipes import scratch
 from vitreous.recipes.wishes import Wishes, named
 from vitreous.run.plan import Run, TuneConfig
-from vitreous.store.checkpoint import RunFolder
+from vitreous.store.checkpoint import CARD, RunFolder
 from vitreous.training.optim import OptimConfig
 from vitreous.weights import ledger, pretrained
 from vitreous.weights.ledger import Weights
@@ -128,6 +128,25 @@ def _size(weights: Weights, reasons: list[str]) -> int:
     size, known = weights.usual_size, f"these weights were trained at {weights.size} px"
     reasons.append(f"size {size}: {known}{'' if size == weights.size else ', which few machines can train at'}")
     return size
+
+
+def learned(run: Run) -> bool:
+    """Whether the weights of ``run`` are those of a run of ours that learned without labels."""
+    place = None if run.weights is None else Path(run.weights)
+    return place is not None and (place / CARD).is_file() and "pretrain" in RunFolder(place).load_card()
+
+
+def going_on(run: Run, reasons: list[str]) -> Run:
+    """``run``, which is as from scratch, from weights that were learned without labels, on few pictures and not long.
+
+    Such features are far from those of published weights: rates that spare them cost more than they keep
+    (docs/unlabelled.md). What they are worth as they are is the first evaluation, so the run ends no worse.
+    """
+    reasons.append(
+        "weights that were learned without labels: trained on as from scratch, with all its rates and variation, which "
+        "was better than sparing them (docs/unlabelled.md); --tune full spares them"
+    )
+    return replace(run, train=replace(run.train, evaluate_first=True))
 
 
 def tuned(run: Run, wishes: Wishes, reasons: list[str]) -> Run:
