@@ -55,8 +55,8 @@ MAY_IMPORT = {
     },
     "pretraining": {"run", "recipes", "comparison", "predictor", "data", "duration", "errors"},
     "verbs": {
-        "embedding", "pretraining", "comparison", "run", "recipes", "predictor", "data", "models", "weights", "training", "explain",
-        "errors",
+        "embedding", "pretraining", "comparison", "run", "recipes", "predictor", "data", "models", "weights", "training",
+        "explain", "errors",
     },
     "cli": {"verbs", "weights", "errors", "data", "predictor"},
 }  # fmt: skip
@@ -71,7 +71,7 @@ REFUSED = [
     (r"models/(?!__init__|describe|costs|swin(v2)?$)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families go alone
     (r"models/swin(v2)?", r"vitreous\.models\.(?!backbone|windowed)\w+"),  # but for what both Swins are made of
     (r"embedding/\w+", r"vitreous\.training\.(?!log)\w+"),  # nothing is trained
-    (r"comparison/\w+", r"vitreous\.training\.(?!interrupt|device|log|config)\w+"),  # runs train elsewhere
+    (r"comparison/(?!probe)\w+", r"vitreous\.training\.(?!interrupt|device|log|config)\w+"),  # runs train elsewhere
     (r"cli/\w+", r"vitreous\.weights\.(?!ledger)\w+"),
     (r"weights/\w+", r"vitreous\.store\.(?!files)\w+"),  # weights of others are files, and no run
     (r"(predictor|reports/\w+)", r"vitreous\.(tasks|training|run|recipes)"),

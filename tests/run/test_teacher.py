@@ -28,8 +28,9 @@ from vitreous.recipes import Wishes, adjust, choose
 from vitreous.run import execution
 from vitreous.run.execution import execute
 from vitreous.run.find_teacher import named, open_teacher, own_run
-from vitreous.run.plan import Run, build, read_run
+from vitreous.run.plan import Run, read_run
 from vitreous.run.teacher import TeacherConfig, earlier
+from vitreous.run.wiring import build
 from vitreous.store.checkpoint import RunFolder
 from vitreous.training.device import open_device
 from vitreous.types import Batch

@@ -14,7 +14,8 @@ from vitreous.data.prepare import Prepared
 from vitreous.models.describe import describe
 from vitreous.network import build_network
 from vitreous.run.find_teacher import own_run
-from vitreous.run.plan import Run, build
+from vitreous.run.plan import Run
+from vitreous.run.wiring import build
 from vitreous.store.checkpoint import RunFolder
 from vitreous.training.device import open_device
 from vitreous.training.optim import Optimiser

@@ -207,18 +207,7 @@ def prepare(
         refuse_unlabelled(source)
     if unlabelled and config.unlabelled:
         source = Joined(source, [without_labels(open_source(place)) for place in config.unlabelled])
-    folder = cache_folder(config)
-    cache = Cache.open(folder, config.preprocess, int(config.cache_gib * 2**30))
-    seen = survey(
-        source,
-        config.preprocess,
-        cache,
-        memory=Memory(folder, config.preprocess),
-        quarantine=quarantine_of(config.source, config.quarantine),
-        workers=workers,
-        progress=progress,
-    )
-    refuse_bad(source, seen, config.source, config.allow_bad)
+    cache, seen = _look(config, source, workers, progress)
     usable = seen.usable & ((source.labels != UNLABELLED) | (not labelled))
     source, unused = _without_unused(source, usable) if labelled else (source, ())
     labels = source.labels if labelled else np.zeros(len(source), dtype=np.int64)
@@ -247,6 +236,23 @@ def prepare(
             *(class_notices(source, sides) if labelled else ()),
         ),
     )
+
+
+def _look(config: DataConfig, source: Source, workers: int, progress: Progress | None) -> tuple[Cache, Survey]:
+    """Every picture looked at once, and where its pixels are kept."""
+    folder = cache_folder(config)
+    cache = Cache.open(folder, config.preprocess, int(config.cache_gib * 2**30))
+    seen = survey(
+        source,
+        config.preprocess,
+        cache,
+        memory=Memory(folder, config.preprocess),
+        quarantine=quarantine_of(config.source, config.quarantine),
+        workers=workers,
+        progress=progress,
+    )
+    refuse_bad(source, seen, config.source, config.allow_bad)
+    return cache, seen
 
 
 def _with_unlabelled(sides: NDArray[np.int8], seen: Survey, further: NDArray[np.bool_]) -> tuple[NDArray[np.int8], int]:

@@ -25,10 +25,11 @@ from vitreous.predictor import Predictor
 from vitreous.reports.page import write_report
 from vitreous.run import frozen, outcome, start, trust
 from vitreous.run.find_teacher import open_teacher, own_run
-from vitreous.run.plan import Run, build, read_json, read_run, to_json
+from vitreous.run.plan import Run, read_json, read_run, to_json
 from vitreous.run.provenance import peak_memory, provenance
 from vitreous.run.review import thumbnails
 from vitreous.run.teacher import FOLDER, Teacher, TeacherConfig, earlier
+from vitreous.run.wiring import build
 from vitreous.store.checkpoint import RUN, RunFolder
 from vitreous.training.device import Device, open_device
 from vitreous.training.interrupt import Interrupted

@@ -1,43 +1,25 @@
-"""A run: everything that decides what comes out, as one config, and the trainer it describes.
+"""A run: everything that decides what comes out, as one config.
 
-Knows every room it wires together and none of the recipes that choose the values.
+Knows how a run is written and read, and none of the recipes that choose its values.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-
 from vitreous import config as configs
-from vitreous.data.loader import After, Loader
-from vitreous.data.mix import Mixer
 from vitreous.data.prepare import DataConfig, Prepared
-from vitreous.data.transforms import Augment
-from vitreous.data.views import Pair
 from vitreous.errors import DamagedFile, UsageError
-from vitreous.network import Network, NetworkConfig
-from vitreous.run import methods
+from vitreous.network import NetworkConfig
 from vitreous.run.methods import PretrainConfig
-from vitreous.run.strips import SHOWN, Strips
-from vitreous.run.teacher import Teacher, TeacherConfig
-from vitreous.run.watch import Watcher
+from vitreous.run.teacher import TeacherConfig
 from vitreous.store.checkpoint import RUN, RunFolder
-from vitreous.tasks.classify import ClassifyConfig, ClassifyTask
-from vitreous.tasks.distill import Distill
-from vitreous.tasks.locate import Locate
-from vitreous.tasks.pseudo import Pseudo, PseudoConfig
-from vitreous.tasks.task import Guide
+from vitreous.tasks.classify import ClassifyConfig
+from vitreous.tasks.pseudo import PseudoConfig
 from vitreous.training.config import TrainConfig
-from vitreous.training.device import Device
-from vitreous.training.log import Log
-from vitreous.training.trainer import Trainer
-from vitreous.types import Batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,158 +98,6 @@ class Run:
                 "A teacher that saw whole pictures cannot answer for mixed ones; set teacher.view=same, or "
                 "task.mix.prob=0."
             )
-
-
-def build(
-    run: Run,
-    prepared: Prepared,
-    network: Network,
-    folder: RunFolder,
-    device: Device,
-    *,
-    log: Log | None = None,
-    spent: float = 0.0,
-    teacher: Teacher | None = None,
-) -> Trainer:
-    """Wire network, task, loaders and loop together; nothing is trained yet.
-
-    Args:
-        network: as ``start.begin`` leaves it.
-        spent: seconds of the time budget that preparing the data has used.
-        teacher: that of ``run``; it is asked from the first step on.
-
-    Raises:
-        UsageError: values that do not go together.
-    """
-    share: dict[str, Any] = {"seed": run.seed, "rank": device.rank, "world": device.world, "workers": run.workers}
-    batch = run.train.batch
-
-    def progress(step: int) -> float:  # known to the trainer alone, which is made from these loaders
-        return trainer.progress(step)
-
-    device.seed(run.seed, -2)  # what guides begin with depends on nothing that was drawn before
-    if run.pretrain is not None:
-        return _without_labels(run, prepared, network, folder, device, log=log, spent=spent, share=share)
-    counts = prepared.class_counts["train"]
-    guides = _guides(run, network, counts, teacher, progress)
-    task = ClassifyTask(network, run.task, run.data.preprocess, counts, *guides)
-    after: After | None = Mixer(run.task.mix, run.network.classes, progress) if run.task.mix.is_on else None
-    if run.pseudo is not None:
-        after = _beside(run, prepared, after, share)
-    early, late = task.views(True), task.views(True, done=1.0)
-    train = Loader(
-        prepared.train,
-        early,
-        batch=batch,
-        train=True,
-        balanced=run.task.balanced,
-        after=after,
-        at_step=lambda step: early if progress(step) < run.task.augment.off_after else late,
-        **share,
-    )
-    val = Loader(prepared.val, task.views(False), batch=batch, train=False, **share) if len(prepared.val) else None
-    trainer = Trainer(
-        task,
-        run.train,
-        train=train,
-        val=val,
-        folder=folder,
-        device=device,
-        seed=run.seed,
-        identity=identity(run, prepared),
-        spent=spent,
-        log=log,
-    )
-    return trainer
-
-
-def _guides(
-    run: Run, network: Network, counts: Sequence[int], teacher: Teacher | None, progress: Callable[[int], float]
-) -> list[Guide]:
-    """What draws ``network`` beside the labels; ``counts`` are those of each class."""
-    guides: list[Guide] = []
-    if run.teacher is not None and teacher is not None:
-        widths = run.teacher.width(network), teacher.width
-        guides.append(Distill(run.teacher.distill, widths, teacher, progress))
-    if run.task.locate:  # after the teacher, who takes a share of what stands before it
-        guides.append(Locate(run.task.locate, network.backbone.dims[-1]))
-    if run.pseudo is not None:
-        guides.append(Pseudo(run.pseudo, network, counts, progress))
-    return guides
-
-
-def _beside(run: Run, prepared: Prepared, after: After | None, share: dict[str, Any]) -> After:
-    """``after``, and beside each labelled picture of a batch the two views of one whose label is not looked at."""
-    augment = run.task.augment
-    strong = replace(augment, policy="randaugment", num_ops=2, magnitude=10.0, erase=1.0)
-    if not augment.flip:  # turned signs are others, like mirrored ones
-        strong = replace(augment, erase=1.0)
-    rules = run.data.preprocess
-    further = Loader(
-        prepared.subset(np.concatenate([prepared.indices("train"), prepared.indices("unlabelled")])),
-        Pair(Augment(replace(augment, policy="none", erase=0.0), rules), Augment(strong, rules)),
-        batch=run.train.batch,
-        train=True,
-        **share,
-    )
-
-    def beside(batch: Batch, step: int, rng: np.random.Generator) -> Batch:
-        others = further.at(step)  # a pure function of the step, as the batch is
-        assert others.views is not None
-        batch = batch if after is None else after(batch, step, rng)
-        return batch._replace(others=torch.cat([others.image[:, None], others.views], dim=1))
-
-    return beside
-
-
-def _without_labels(
-    run: Run,
-    prepared: Prepared,
-    network: Network,
-    folder: RunFolder,
-    device: Device,
-    *,
-    log: Log | None,
-    spent: float,
-    share: dict[str, Any],
-) -> Trainer:
-    """The trainer of a run that learns without labels."""
-    assert run.pretrain is not None
-    batch, preprocess = run.train.batch, run.data.preprocess
-    pictures = prepared.subset(np.concatenate([prepared.indices("train"), prepared.indices("unlabelled")]))
-    least = max(1, len(pictures) // batch)
-
-    def progress(step: int) -> float:  # known to the trainer alone, which is made after the task
-        return trainer.progress(step)
-
-    shown = prepared.indices("val" if len(prepared.val) else "train")[:SHOWN]
-    strips = Strips(folder, prepared.subset(shown)) if device.is_first else None
-    watcher = Watcher(prepared, preprocess, device, batch=batch, least=least, strips=strips)
-    task = methods.make(
-        run.pretrain,
-        network,
-        preprocess,
-        run.task.augment,
-        watcher,
-        device=device,
-        progress=progress,
-    )
-    train = Loader(pictures, task.views(True), batch=batch, train=True, **share)
-    # the views of training, so that the loss means the same; the same ones each time, as nothing is shuffled
-    val = Loader(prepared.val, task.views(True), batch=batch, train=False, **share)
-    trainer = Trainer(
-        task,
-        run.train,
-        train=train,
-        val=val,
-        folder=folder,
-        device=device,
-        seed=run.seed,
-        identity=identity(run, prepared),
-        spent=spent,
-        log=log,
-    )
-    return trainer
 
 
 def identity(run: Run, prepared: Prepared) -> dict[str, Any]:
