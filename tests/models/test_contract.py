@@ -245,7 +245,7 @@ def test_hidden_tokens_are_dropped_and_the_rest_is_as_before(name: str) -> None:
         assert visible.shape == tokens.shape
         assert torch.equal(visible[~mask], tokens[~mask]) and (visible[mask] == visible[mask][0]).all()
         return
-    assert torch.equal(visible, tokens[~mask].view(b, n - n // 2, d))
+    torch.testing.assert_close(visible, tokens[~mask].view(b, n - n // 2, d), atol=1e-4, rtol=1e-5)
     prefix = backbone.encode(visible).shape[1] - visible.shape[1]
     assert backbone.encode(tokens).shape == (b, prefix + n, d)
     with pytest.raises(ValueError, match="same number"):

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vitreous.layers.visible import visible
+
 
 def patchify(image: Tensor, patch: int) -> Tensor:
     """(b, c, h, w) -> (b, n, p*p*c): patches in reading order, each with its pixels in reading order, channels last."""
@@ -43,13 +45,20 @@ class PatchEmbed(nn.Module):
         if self.norm is not None:
             self.norm.reset_parameters()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(b, c, h, w) -> tokens (b, n, d) in reading order; zeros fill up patches at the right and at the bottom."""
+    def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(b, c, h, w) -> tokens (b, n, d) in reading order; zeros fill up patches at the right and at the bottom.
+
+        Of patches that ``mask`` (b, n) hides, the same number in every row, none is computed: (b, m, d).
+        """
         h, w = image.shape[-2:]
         if h % self.patch or w % self.patch:
             image = F.pad(image, (0, -w % self.patch, 0, -h % self.patch))
-        plane: Tensor = self.proj(image)  # (b, d, h / p, w / p)
-        tokens = plane.flatten(2).transpose(1, 2)  # (b, n, d)
+        if mask is None:
+            plane: Tensor = self.proj(image)  # (b, d, h / p, w / p)
+            tokens = plane.flatten(2).transpose(1, 2)  # (b, n, d)
+        else:
+            kernel = self.proj.weight.permute(0, 2, 3, 1).flatten(1)  # (d, p p c)
+            tokens = F.linear(visible(patchify(image, self.patch), mask), kernel, self.proj.bias)
         return tokens if self.norm is None else self.norm(tokens)
 
     def grid(self, image: Tensor) -> tuple[int, int]:

@@ -174,12 +174,12 @@ class ViT(TokenBackbone):
         Raises:
             ValueError: without a token, rows of ``mask`` that hide different numbers.
         """
+        positions = self._positions_on(self.pos_embed, self.patch_embed.grid(image))[:, self._placed :]  # (1, n, d)
+        if mask is not None and token is None:
+            seen: Tensor = self.patch_embed(image, mask)  # (b, m, d)
+            return seen + visible(positions.expand(len(mask), -1, -1), mask)
         tokens: Tensor = self.patch_embed(image)  # (b, n, d)
-        if mask is not None and token is not None:
-            tokens = replaced(tokens, mask, token)
-        positions = self._positions_on(self.pos_embed, self.patch_embed.grid(image))
-        tokens = tokens + positions[:, self._placed :]
-        return visible(tokens, mask) if mask is not None and token is None else tokens
+        return (tokens if mask is None or token is None else replaced(tokens, mask, token)) + positions
 
     def encode(self, tokens: Tensor) -> Tensor:
         """(b, m, d) -> (b, p + m, d): prefix tokens first, all blocks, last norm."""

@@ -6,11 +6,13 @@ a step costs a fraction of a supervised one. Knows any backbone that drops hidde
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitreous.data.preprocess import Preprocess
@@ -110,10 +112,8 @@ class Mae(SelfSupervised):
         image = self.network.normalise(batch.image)
         wanted = visible(patchify(image, self.patch), ~batch.hidden)  # (b, m, p p c), m of them hidden
         if self.config.normalise:
-            variance, mean = torch.var_mean(wanted, dim=-1, keepdim=True)
-            wanted = (wanted - mean) * (variance + EPS).rsqrt()
-        painted = self.painted(image, batch.hidden)
-        total = (painted.to(wanted.dtype) - wanted).square().mean()
+            wanted = normalised(wanted)
+        total = F.mse_loss(self.painted(image, batch.hidden).to(wanted.dtype), wanted)
         return Loss(total, {"pixels": total.detach()})
 
     def painted(self, image: Tensor, hidden: Tensor) -> Tensor:
@@ -149,6 +149,16 @@ class Mae(SelfSupervised):
         panels = (patches, torch.where(hidden, 0.0, patches), torch.where(hidden, whole, patches))
         images = [self.network.pixels(unpatchify(panel, self.patch, self.grid)) for panel in panels]
         return torch.stack(images, dim=1)
+
+
+def normalised(patches: Tensor) -> Tensor:
+    """(b, m, d) -> the same, each patch less its mean and over the root of its variance and ``EPS``.
+
+    The variance is the paper's code's, with d - 1 below the sum; a layer norm, which takes one pass, has d.
+    """
+    d = patches.shape[-1]
+    whitened: Tensor = F.layer_norm(patches, (d,), eps=EPS * (d - 1) / d)
+    return whitened * math.sqrt((d - 1) / d)
 
 
 def _grid(size: int, patch: int) -> tuple[int, int]:
