@@ -119,11 +119,12 @@ def _described(source: Source, out: Path, empty: dict[int, str]) -> dict[str, np
     """Names and labels of the rows, and what has none."""
     kept = [i for i in range(len(source)) if i not in empty]
     told = ("", *source.classes)
-    labels = _texts([told[source.labels[i] - UNLABELLED] for i in kept])
+    names, labels = [source.name(i) for i in kept], [told[source.labels[i] - UNLABELLED] for i in kept]
     if out.suffix == ".parquet":  # its texts are UTF-8, which names of files need not be
-        return {"name": _texts([printable(source.name(i)) for i in kept]), "label": labels}
+        names, labels = ([printable(text) for text in column] for column in (names, labels))
+        return {"name": _texts(names), "label": _texts(labels)}
     left_out = _texts([text for i, why in sorted(empty.items()) for text in (source.name(i), why)])
-    return {"name": _texts([source.name(i) for i in kept]), "label": labels, "left_out": left_out.reshape(-1, 2)}
+    return {"name": _texts(names), "label": _texts(labels), "left_out": left_out.reshape(-1, 2)}
 
 
 def _texts(values: Sequence[str]) -> np.ndarray:

@@ -48,10 +48,12 @@ def pieces(target: Path, plan: Mapping[str, Any], rows: int, shapes: Shapes) -> 
     _require_place(target)
     folder = target.with_name(f"{target.name}.partial")
     folder.mkdir(exist_ok=True)
-    with exclusive(folder / _LOCK):
-        yield Pieces(folder, target, plan, rows, shapes)
-    with contextlib.suppress(OSError):
-        folder.rmdir()  # there is nothing in it once the target is whole
+    try:
+        with exclusive(folder / _LOCK):
+            yield Pieces(folder, target, plan, rows, shapes)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # there is nothing in it once the target is whole, or when nothing was begun
 
 
 class Pieces:
