@@ -55,8 +55,8 @@ MAY_IMPORT = {
     },
     "pretraining": {"run", "recipes", "comparison", "predictor", "data", "duration", "errors"},
     "verbs": {
-        "embedding", "pretraining", "comparison", "run", "recipes", "predictor", "data", "models", "weights", "training",
-        "explain", "errors",
+        "embedding", "pretraining", "comparison", "run", "recipes", "predictor", "data", "models", "weights",
+        "training", "explain", "errors",
     },
     "cli": {"verbs", "weights", "errors", "data", "predictor"},
 }  # fmt: skip
