@@ -192,7 +192,7 @@ def test_a_table_with_some_labels_missing_measures_by_those_there_are(photos: Pa
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"size": 8, "model": "vit_pico_patch8_64"}, vt.UsageError, r"1 patches; give a larger --size"),
+        ({"size": 8, "model": "vit_pico_patch8_64"}, vt.UsageError, r"whole patches of 8 px.*--size"),
         ({"set": ["pretrain.mae.mask=0.999"]}, vt.UsageError, r"mask"),
         ({"unlabelled": "nowhere"}, vt.UsageError, "nowhere"),
     ],
