@@ -84,3 +84,11 @@ def test_a_kernel_of_the_same_size_stays() -> None:
     kernel = torch.randn(4, 3, 8, 8)
     assert resample_kernel(kernel, 8) is kernel
     assert resample_kernel(kernel.bfloat16(), 6).dtype == torch.bfloat16
+
+
+def test_hidden_patches_are_not_computed_and_the_others_are_as_before() -> None:
+    torch.manual_seed(0)
+    embed = PatchEmbed(4, 8, norm=True).double()
+    image = torch.randn(2, 3, 10, 13, dtype=torch.float64)  # sides that no patch divides
+    mask = torch.rand(2, 12).argsort(1) < 7
+    torch.testing.assert_close(embed(image, mask), embed(image)[~mask].view(2, 5, 8), rtol=1e-12, atol=1e-12)
