@@ -33,7 +33,7 @@ LOOKED = 16  # pictures whose attention is looked at
 MOST = 2_000  # pictures of train, and of validation, that are asked each time
 PENALTY = 1e-2  # of the regression, always the same, so that evaluations can be compared
 NO_PROGRESS = 0.98  # share of the loss of having learned nothing, above which nothing has been learned
-COLLAPSED = 0.05  # spread of features below which all pictures look the same
+COLLAPSED = 0.01  # spread of features below which all pictures look the same; fresh networks start at about 0.05
 
 
 class Watcher:
