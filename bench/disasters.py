@@ -29,10 +29,10 @@ from vitreous.data.transforms import Evaluate
 
 RESULTS = Path(__file__).parent / "results" / "disasters.json"
 SETS = {  # budget and further options of each
-    "digits": ("1m",),
-    "shapes": ("1m",),
-    "pets/breeds3": ("2m",),
-    "cifar10_jpeg": ("2m", "--set", "data.fraction=0.2353"),  # 1,000 of 4,250 training pictures
+    "digits": ("40s",),
+    "shapes": ("90s",),
+    "pets/breeds3": ("1m",),
+    "cifar10_jpeg": ("1m", "--set", "data.fraction=0.2353"),  # 1,000 of 4,250 training pictures
 }
 LARGE = {  # the smallest of each family
     "cct": "cct_7_7x2_224",
