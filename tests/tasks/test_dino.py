@@ -36,7 +36,7 @@ from vitreous.training.trainer import Trainer
 from vitreous.types import Batch, Sample
 
 PROGRAM = Path(__file__).parents[1] / "dino_program.py"
-SEEDS = range(int(os.environ.get("VITREOUS_SEEDS", "2")))  # of each kind of course; 20 were looked at once
+SEEDS = range(int(os.environ.get("VITREOUS_SEEDS", "2")))  # of 20, no centring is named in time in 16
 CPU = Device(place=torch.device("cpu"))
 
 

@@ -49,7 +49,7 @@ def choose(
         wishes = replace(wishes, model=_model(side))
     run, reasons = auto.choose(wishes, source)
     augment = AugmentConfig(crop_scale=(0.2, 1.0), flip=run.task.augment.flip)
-    most = BATCH // 2 if method == "dino" else BATCH  # whose pictures come as six views each
+    most = BATCH // 2 if method == "dino" else BATCH  # whose pictures come as four views each
     batch = wishes.batch or int(np.clip(2 ** np.floor(np.log2(pictures / 4)), 16, most))
     optim = OptimConfig(name="muon", ema=None)
     train = replace(run.train, optim=optim, batch=batch, evaluate_first=True)
@@ -76,7 +76,7 @@ def _method(method: Method, size: int) -> PretrainConfig:
             # a twentieth of a little picture shows nothing (Gani et al. 2022); of a large one it does (the paper's)
             if size < 128:
                 return PretrainConfig(dino=DinoConfig())
-            return PretrainConfig(dino=DinoConfig(large_scale=(0.25, 1.0), small_scale=(0.05, 0.25)))
+            return PretrainConfig(dino=DinoConfig(small=6, large_scale=(0.25, 1.0), small_scale=(0.05, 0.25)))
 
 
 def _model(side: int) -> str:

@@ -53,8 +53,8 @@ class DinoConfig:
     """
 
     large: int = 2
-    small: int = 4
-    large_scale: tuple[float, float] = (0.5, 1.0)
+    small: int = 2
+    large_scale: tuple[float, float] = (0.7, 1.0)
     small_scale: tuple[float, float] = (0.2, 0.5)
     small_size: int | None = None
     prototypes: int = 1024
