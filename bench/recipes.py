@@ -83,6 +83,7 @@ TABLES["parts"] = [  # what single parts are worth, at equal epochs, so that a b
         "hybrid": (),
         "AdamW for Muon": ("train.optim.name=adamw",),
         "no running average": ("train.optim.ema=none",),
+        "short running average": ("train.optim.ema=0.99",),
         "mimetic initialisation": ("init=mimetic",),
         "localisation": ("task.locate=0.1",),
         "float32": ("train.precision=fp32",),
