@@ -69,6 +69,12 @@ def choose(
     reasons: list[str] = []
     if wishes.recipe == "scratch":
         reasons.append("recipe scratch: weights of others are not looked for")
+    run = draft(wishes, seen, reasons, fraction=fraction)
+    return _finished(run, wishes, seen, reasons), reasons
+
+
+def draft(wishes: Wishes, seen: Glance, reasons: list[str], *, fraction: float = 1.0) -> Run:
+    """The run before what its weights, or the want of them, ask for: as from scratch and not long."""
     wishes, begun = transfer.begin(wishes, seen.side, seen.training, reasons)
     size = wishes.size or _size(wishes, seen, reasons)
     model = _model(wishes, size, reasons)
@@ -80,7 +86,7 @@ def choose(
         fraction=fraction,
         unlabelled=tuple(map(lasting, wishes.unlabelled)),
     )
-    run = Run(
+    return Run(
         data=data,
         network=NetworkConfig(model=model, classes=max(seen.classes, 1), size=size, **begun),
         task=ClassifyConfig(augment=_crops(wishes, size, reasons), mix=MixConfig(mixup=0.0, cutmix=0.0)),
@@ -92,7 +98,6 @@ def choose(
         workers=wishes.workers,
         tensorboard=wishes.tensorboard,
     )
-    return _finished(run, wishes, seen, reasons), reasons
 
 
 def _finished(run: Run, wishes: Wishes, seen: Glance, reasons: list[str]) -> Run:

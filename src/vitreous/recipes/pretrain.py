@@ -37,6 +37,7 @@ def choose(
         UsageError: an unknown model, one that does not go with the method, or wishes that contradict each other.
         BadData: fewer than ``LEAST`` pictures.
     """
+    wishes.refuse()
     source = source if source is not None else open_source(wishes.data)
     pictures = len(source) + sum(len(open_source(place)) for place in unlabelled)
     if pictures < LEAST:
@@ -44,10 +45,12 @@ def choose(
             f"{pictures} pictures are too few to learn from without labels; give {LEAST} or more, also with "
             "--unlabelled, or begin with published weights: vitreous train --pretrained."
         )
-    if wishes.model == "auto" and method == "mae":  # the others take any, as the recipe from scratch does
-        side = wishes.size or auto.glance(source).side
-        wishes = replace(wishes, model=_model(side))
-    run, reasons = auto.choose(wishes, source)
+    seen, reasons = auto.glance(source), list[str]()
+    if not (wishes.weights or wishes.pretrained):
+        wishes = replace(wishes, recipe="scratch")  # whatever lies in the cache
+        if wishes.model == "auto" and method == "mae":  # the others take any, as the recipe from scratch does
+            wishes = replace(wishes, model=_model(wishes.size or seen.side))
+    run = auto.draft(wishes, seen, reasons)  # how it begins and is varied is for labels
     augment = AugmentConfig(crop_scale=(0.2, 1.0), flip=run.task.augment.flip)
     most = BATCH // 2 if method == "dino" else BATCH  # whose pictures come as four views each
     batch = wishes.batch or int(np.clip(2 ** np.floor(np.log2(pictures / 4)), 16, most))

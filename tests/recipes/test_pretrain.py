@@ -1,0 +1,40 @@
+"""What is chosen for learning without labels, whatever lies in the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitreous.recipes import Wishes, choose, pretrain
+from vitreous.run.methods import Method
+from vitreous.run.plan import TuneConfig
+from vitreous.weights.pretrained import Published
+
+USUAL = "vit_small_patch14_dinov2"
+
+
+@pytest.fixture
+def larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A hundred pictures of 96 px, on a machine where all published weights lie in the cache."""
+    rng = np.random.default_rng(0)
+    for i in range(100):
+        place = tmp_path / "data" / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (96, 96, 3), np.uint8)).save(place / f"{i}.png")
+    monkeypatch.setattr(Published, "cached", lambda self: self._replace(sha256="0" * 64))
+    monkeypatch.setattr(Published, "fetch", lambda self: (self._replace(sha256="0" * 64), tmp_path))
+    return str(tmp_path / "data")
+
+
+@pytest.mark.parametrize("method", ["mae", "simmim", "dino"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_published_weights_are_begun_with_where_they_were_asked_for(larger: str, method: Method, begun: bool) -> None:
+    assert choose(Wishes(data=larger))[0].network.model == USUAL, "the cache is not what it should be for this test"
+    run, reasons = pretrain.choose(Wishes(data=larger, pretrained=begun), method)
+    assert (run.weights is not None) == (run.network.model == USUAL) == begun
+    said = "\n".join(reasons)
+    assert begun == (USUAL in said) and "TrivialAugment" not in said and "tune" not in said
+    assert run.tune == TuneConfig() and run.task.augment.policy == "none"
