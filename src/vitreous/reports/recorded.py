@@ -37,8 +37,8 @@ inside ``network`` is for programs and is not shown.
 ``metrics.jsonl``: one object a line, ``{"step", "loss", "lr", ...}`` for training and
 ``{"step", "val": {"accuracy", "loss", ...}}`` for evaluation; a row may be both; a torn last line is skipped.
 ``outputs.safetensors``: float32 ``SPLIT_logits`` (n, k) and int64 ``SPLIT_labels`` (n,) for val and test.
-It also holds ``train_seen`` and ``val_seen``, fingerprints of the pictures that the weights know; the page has no use
-for them.
+It also holds ``train_seen`` and ``val_seen``, fingerprints of the pictures that the weights know, also from a run that
+they began with or were taught by; the page has no use for them.
 ``learned/step-N.png``: what a run without labels shows of a few pictures after step N.
 ``outputs.json``: ``{"val": [n names], "test": [n names]}``.
 ``run.json`` and ``data.json`` (as ``data`` above) stand in for the card while there is none.

@@ -248,12 +248,15 @@ def _finish(
     images = fitted.steps * run.train.batch / max(fitted.seconds - taught, 1e-9) if fitted.steps else None
     cost = outcome.cost(network, seconds=fitted.seconds, images_per_second=images, peak=peak_memory(device))
     finished = replace(run, train=replace(run.train, plan=fitted.plan), teacher=_repeatable(run, folder))
+    elders = (run.weights, run.teacher.place if run.teacher and not run.teacher.is_model else None)
+    inherited, lost = outcome.handed_down(filter(None, elders))
     facts = provenance(finished, folder, trainer, fitted) | trusted.facts
+    facts["notices"] += lost
     if teacher is not None:
         facts["teacher"] = teacher.told(fitted.seconds)
     card = outcome.card(network, prepared, found, cost, facts)
     folder.write(RUN, to_json(configs.to_dict(finished)))
-    files = outcome.outputs(found, prepared) | trusted.files
+    files = outcome.outputs(found, prepared, inherited) | trusted.files
     folder.publish(network.state_dict(), card, files, foreign.about(network.config))
     if not brief:
         write_report(folder.path, thumbnail=thumbnails(prepared.source))

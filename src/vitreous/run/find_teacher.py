@@ -15,7 +15,7 @@ from vitreous.data.prepare import Prepared
 from vitreous.data.preprocess import Preprocess
 from vitreous.errors import UsageError
 from vitreous.network import NetworkConfig, build_network
-from vitreous.run.outcome import shown_before
+from vitreous.run.outcome import chosen_by_known, shown_before
 from vitreous.run.teacher import FACTS, Teacher, TeacherConfig, is_kept
 from vitreous.store.checkpoint import WEIGHTS, RunFolder
 from vitreous.store.sealed import read_sealed
@@ -139,7 +139,8 @@ def _finished(run: Run, config: TeacherConfig, prepared: Prepared, folder: RunFo
     other.load_weights(network)
     theirs = list(card["data"]["classes"])
     columns = [theirs.index(name) for name in prepared.classes] if set(theirs) == set(prepared.classes) else None
-    notices = [*shown_before(other, prepared, "The teacher was")]
+    who = f"The teacher {config.place} was"
+    notices = [*shown_before(other, prepared, who), *chosen_by_known(other, prepared, who)]
     if columns is None:
         notices.append(f"The teacher {config.place} knows other classes: its features teach, its answers do not.")
     facts = {"name": f"{network.config.model} of {config.place}", "notices": notices}

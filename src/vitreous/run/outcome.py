@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,14 +30,18 @@ from vitreous.data.dataset import Pictures
 from vitreous.data.listing import printable
 from vitreous.data.prepare import Prepared, Side
 from vitreous.data.preprocess import fit
+from vitreous.errors import VitreousError
 from vitreous.models.describe import describe
 from vitreous.network import Network
 from vitreous.predictor import levels
 from vitreous.store.checkpoint import OUTPUTS, RunFolder
 from vitreous.store.tensors import read_tensors
+from vitreous.weights import pretrained
 
 SIDES: tuple[Side, ...] = ("val", "test")
 KNOWN: tuple[Side, ...] = ("train", "val")  # what the weights were learned from and chosen on
+Known = dict[Side, NDArray[np.int64]]
+"""Of each side in ``KNOWN`` the fingerprints of its pictures."""
 
 
 class Answers(NamedTuple):
@@ -104,10 +109,13 @@ def speed(network: Network, batch: int = 32, repeats: int = 5) -> float:
     return batch / statistics.median(times)
 
 
-def outputs(outcome: Outcome, prepared: Prepared) -> dict[str, bytes]:
+def outputs(outcome: Outcome, prepared: Prepared, inherited: Sequence[Known] = ()) -> dict[str, bytes]:
     """The answers as files of the run folder: outputs.safetensors, and outputs.json with the pictures' names.
 
     ``train_seen`` and ``val_seen`` tell later which pictures the weights know already, wherever those lie by then.
+
+    Args:
+        inherited: what the runs knew that this one began with or was taught by.
     """
     tensors = {
         f"{side}_{name}": tensor.contiguous()
@@ -117,8 +125,8 @@ def outputs(outcome: Outcome, prepared: Prepared) -> dict[str, bytes]:
     }
     for known in KNOWN:
         sides: tuple[Side, ...] = (known, "unlabelled") if known == "train" else (known,)
-        digests = (prepared.survey.digests[int(i)] for side in sides for i in prepared.indices(side))
-        tensors[f"{known}_seen"] = torch.from_numpy(np.unique(fingerprints(digests)))
+        prints = [_prints(prepared, side) for side in sides] + [of[known] for of in inherited]
+        tensors[f"{known}_seen"] = torch.from_numpy(np.unique(np.concatenate(prints)))
     names = {
         side: [printable(prepared.source.name(int(i))) for i in answers.numbers]
         for side, answers in outcome.answers.items()
@@ -131,16 +139,57 @@ def fingerprints(digests: Iterable[str]) -> NDArray[np.int64]:
     return np.array([int.from_bytes(bytes.fromhex(d[:16]), "big", signed=True) for d in digests], dtype=np.int64)
 
 
+def known_to(other: RunFolder) -> Known:
+    """The pictures that a finished run learned from ("train") and was chosen on ("val"), by their fingerprints.
+
+    Raises:
+        UsageError: it has not finished.
+        DamagedFile: its files are not what was saved.
+    """
+    seen = read_tensors(other.path / OUTPUTS, other.load_card()["files"][OUTPUTS]["sha256"])
+    none = torch.zeros(0, dtype=torch.int64)  # runs of earlier versions do not say
+    return {side: seen.get(f"{side}_seen", none).numpy() for side in KNOWN}
+
+
+def handed_down(places: Iterable[str]) -> tuple[list[Known], list[str]]:
+    """(what the runs among ``places`` know, a sentence on each of which nobody can tell it any more).
+
+    Weights of others say nothing. That a run was removed while another that began with it trained is no error.
+    """
+    found, lost = [], []
+    for place in places:
+        if pretrained.parse(place) or Path(place).is_file():
+            continue
+        try:
+            found.append(known_to(RunFolder.open(place)))
+        except VitreousError as error:
+            lost.append(f"Which pictures {place} knows is lost, so nobody is told of them later: {error}")
+    return found, lost
+
+
 def shown_before(other: RunFolder, prepared: Prepared, who: str) -> list[str]:
     """A sentence on ``who``, if weights of the run ``other`` know test pictures; those measure no longer."""
-    seen = read_tensors(other.path / OUTPUTS, other.load_card()["files"][OUTPUTS]["sha256"])
-    if "train_seen" not in seen:
-        return []
-    test = fingerprints(prepared.survey.digests[int(i)] for i in prepared.indices("test"))
-    known = int(np.isin(test, seen["train_seen"].numpy()).sum())
+    told, test = known_to(other), _prints(prepared, "test")
+    known = int(np.isin(test, np.concatenate(list(told.values()))).sum())
     if not known:
         return []
-    return [f"{who} trained on {known:,} of the {test.size:,} test pictures: the accuracy on them flatters."]
+    return [f"{who} trained or chosen on {known:,} of the {test.size:,} test pictures: the accuracy on them flatters."]
+
+
+def chosen_by_known(other: RunFolder, prepared: Prepared, who: str) -> list[str]:
+    """A sentence on ``who``, if the run ``other`` learned from pictures of validation; what is best on those misleads.
+
+    That it was chosen on them is no matter: so is whatever is chosen here.
+    """
+    val = _prints(prepared, "val")
+    known = int(np.isin(val, known_to(other)["train"]).sum())
+    if not known:
+        return []
+    return [f"{who} trained on {known:,} of the {val.size:,} validation pictures: the accuracy on those flatters."]
+
+
+def _prints(prepared: Prepared, side: Side) -> NDArray[np.int64]:
+    return fingerprints(prepared.survey.digests[int(i)] for i in prepared.indices(side))
 
 
 def card(

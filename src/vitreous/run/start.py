@@ -24,7 +24,7 @@ from vitreous.layers.mimetic import mimetic
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.run import frozen, rates
 from vitreous.run.frozen import Baseline
-from vitreous.run.outcome import answer, shown_before, speed
+from vitreous.run.outcome import answer, chosen_by_known, shown_before, speed
 from vitreous.run.plan import Run
 from vitreous.store.checkpoint import RunFolder
 from vitreous.tasks.classify import ClassifyTask
@@ -91,7 +91,8 @@ def _load(run: Run, network: Network, prepared: Prepared, log: Log, pace: float)
     before = [tensor.clone() for tensor in network.head.parameters()]
     log.say(f"weights: {pretrained.told(load_weights(network, run.weights, prepared.classes))}")
     if Path(run.weights).is_dir():
-        for sentence in shown_before(RunFolder.open(run.weights), prepared, f"The weights of {run.weights} were"):
+        other, who = RunFolder.open(run.weights), f"The weights of {run.weights} were"
+        for sentence in (*shown_before(other, prepared, who), *chosen_by_known(other, prepared, who)):
             log.notice(sentence)
     if not run.tune.probe:
         return None
