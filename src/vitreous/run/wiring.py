@@ -12,7 +12,7 @@ import torch
 from vitreous.data.loader import After, Loader
 from vitreous.data.mix import Mixer
 from vitreous.data.prepare import Prepared
-from vitreous.data.transforms import Augment
+from vitreous.data.transforms import Augment, Evaluate
 from vitreous.data.views import Pair
 from vitreous.network import Network
 from vitreous.run import methods
@@ -30,6 +30,8 @@ from vitreous.training.device import Device
 from vitreous.training.log import Log
 from vitreous.training.trainer import Trainer
 from vitreous.types import Batch
+
+MEASURED = 512  # training pictures on which batch norms are measured anew
 
 Progress = Callable[[int], float]
 
@@ -77,6 +79,12 @@ def build(
         run.train,
         train=parts.train,
         val=parts.val,
+        plain=Loader(
+            prepared.subset(_learned_from(prepared)[:MEASURED]),
+            Evaluate(run.data.preprocess),
+            batch=max(run.train.batch, 2),
+            train=False,
+        ),
         folder=folder,
         device=device,
         seed=run.seed,

@@ -46,6 +46,12 @@ class Average:
             self._write(own)
 
     @torch.no_grad()
+    def adopt(self) -> None:
+        """Within ``applied``: what the network holds now is the average from here on."""
+        for name, live in self._live.items():
+            self.tensors[name].copy_(live)
+
+    @torch.no_grad()
     def _write(self, tensors: dict[str, Tensor]) -> None:
         for name, live in self._live.items():
             live.copy_(tensors[name])

@@ -28,6 +28,7 @@ from vitreous.training.config import TrainConfig, refuse_changes
 from vitreous.training.device import Device
 from vitreous.training.interrupt import Interrupted, StopSwitch
 from vitreous.training.log import METRICS, Journal, Log
+from vitreous.training.norms import remeasure
 from vitreous.training.optim import Optimiser
 from vitreous.training.schedule import Plan, plan_steps, warmup_cosine
 from vitreous.training.state import Counters, State, shipped
@@ -60,6 +61,8 @@ class Trainer:
 
     Args:
         train, val: loaders of this process's share; without ``val`` the last weights are taken.
+        plain: some training pictures as evaluation sees them, the same in every process; batch norms are measured
+            anew on them before the weights are judged.
         seed: of everything random in the model.
         identity: JSON values that a resumed run must share, such as the whole config and a digest of the data;
             default the config of training alone, under "train".
@@ -73,6 +76,7 @@ class Trainer:
         *,
         train: Loader,
         val: Loader | None,
+        plain: Loader | None = None,
         folder: RunFolder,
         device: Device,
         seed: int = 0,
@@ -84,6 +88,7 @@ class Trainer:
         self.config = config
         self.train = train
         self.val = val
+        self.plain = plain
         self.folder = folder
         self.device = device
         self.seed = seed
@@ -194,6 +199,8 @@ class Trainer:
         row, score = self._row(), None
         if self.val is not None:
             with self._clock.milestone():
+                if self.plain is not None and counters.step:  # weights that came with norms of their own keep them
+                    remeasure(self.task, self._state.average, self.plain, self.device)
                 values = self._evaluate(self.val)
             row["val"], score = values, values["score"]
             self._compare(score)
