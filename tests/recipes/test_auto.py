@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from vitreous.data.dataset import open_source
 from vitreous.errors import BadData, UsageError
 from vitreous.network import IMAGENET_MEAN, IMAGENET_STD, NetworkConfig, build_network
 from vitreous.recipes import Wishes, adjust, choose
+from vitreous.recipes.auto import glance
 from vitreous.recipes.scratch import expected_epochs
 from vitreous.weights import foreign
+from vitreous.weights.pretrained import Published
 
 
 @pytest.fixture
@@ -190,7 +195,7 @@ def test_pictures_that_are_seen_often_are_varied_more(folder) -> None:
 )
 def test_variation_follows_the_length_that_was_set(folder, changes: list[str], policy: str) -> None:
     """Whatever the default budget would have asked for."""
-    place = str(folder(40, 40, 47))  # 40 of them to learn from
+    place = str(folder(40, 40, 57))  # 40 of them to learn from
     run, reasons = choose(Wishes(data=place, batch=4, set=changes))
     assert run.task.augment.policy == policy
     assert any("TrivialAugment" in reason for reason in reasons) == (policy == "trivial")
@@ -209,10 +214,41 @@ def test_the_textbook_control_is_what_its_name_says() -> None:
     assert changed.train.optim.name == "sgd", "what was set counts more"
 
 
-def test_from_scratch_is_said(folder) -> None:
-    place = str(folder(40, 40))
-    run, reasons = choose(Wishes(data=place, recipe="scratch"))
-    assert run == choose(Wishes(data=place))[0] and any(reason.startswith("recipe scratch") for reason in reasons)
+@pytest.fixture
+def at_hand(folder, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Pictures of 96 px, on a machine where the usual published weights lie in the cache."""
+    monkeypatch.setattr(Published, "cached", lambda self: self._replace(sha256="0" * 64))
+    monkeypatch.setattr(Published, "fetch", lambda self: (self._replace(sha256="0" * 64), Path()))
+    return str(folder(96, 96))
+
+
+def test_from_scratch_takes_no_weights_and_says_so(at_hand: str) -> None:
+    assert choose(Wishes(data=at_hand))[0].weights is not None
+    run, reasons = choose(Wishes(data=at_hand, recipe="scratch"))
+    assert run.weights is None and run.network.model == "hybrid_tiny_96"
+    assert any(reason.startswith("recipe scratch") for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("change", "begins"),
+    [
+        ("train.budget_seconds=0.01", False),  # no more than --budget would
+        ("train.budget_seconds=600", True),
+        ("train.epochs=1", True),
+        ("train.optim.lr=0.02", False),  # a rate is meant for a way to begin, and without a cache that is from scratch
+        ("train.optim.ema=none", False),
+        ("tune.guard=off", False),
+        ("train.batch=8", True),
+    ],
+)
+def test_what_was_set_means_the_same_with_a_cache_and_without(
+    at_hand: str, monkeypatch: pytest.MonkeyPatch, change: str, begins: bool
+) -> None:
+    run, _ = choose(Wishes(data=at_hand, set=[change]))
+    assert (run.weights is not None) == begins
+    monkeypatch.setattr(Published, "cached", lambda self: None)
+    without, _ = choose(Wishes(data=at_hand, set=[change]))
+    assert begins or without == run
 
 
 def test_nothing_is_said_of_variation_that_tuning_does_not_have(folder, tmp_path: Path) -> None:
@@ -223,6 +259,42 @@ def test_nothing_is_said_of_variation_that_tuning_does_not_have(folder, tmp_path
             Wishes(data=str(folder(40, 40)), model="resnet18", weights=str(file), epochs=100, tune=tune)
         )
         assert run.task.augment.policy == "none" and not any("TrivialAugment" in reason for reason in reasons)
+
+
+def test_the_threads_of_who_asks_change_no_run(folder) -> None:
+    wishes, before = Wishes(data=str(folder(40, 40)), model="resnet20_cifar"), torch.get_num_threads()
+    times = {}
+    try:
+        for threads in (1, 8):
+            torch.set_num_threads(threads)
+            chosen = [choose(replace(wishes, budget=f"{2**i / 100:g}s"))[0] for i in range(14)]
+            times[threads] = [run.task.augment.policy for run in chosen]
+    finally:
+        torch.set_num_threads(before)
+    assert times[1] == times[8] and {"none", "trivial"} == set(times[1])
+
+
+def test_a_teacher_that_is_trained_first_takes_time_from_what_is_seen(folder) -> None:
+    def times(**more: object) -> float:
+        _, reasons = choose(Wishes(data=str(folder(40, 40)), budget="1h", recipe="scratch", **more))
+        (said,) = (reason for reason in reasons if reason.startswith("TrivialAugment"))
+        return float(re.findall(r"about (\d+) times", said)[0])
+
+    alone = times()
+    assert times(teacher="resnet20_cifar") == pytest.approx(0.6 * alone, rel=1e-3)
+    assert times(teacher="resnet20_cifar", set=["teacher.share=0.2"]) == pytest.approx(0.8 * alone, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "test", "training"), [("", 0.15, 140), ("", 0.0, 170), ("test", 0.15, 85), ("val", 0.15, 100)]
+)
+def test_pictures_to_learn_from_are_those_that_nothing_else_needs(
+    folder, given: str, test: float, training: int
+) -> None:
+    source = open_source(str(folder(8, 8, 200)))
+    if given:
+        source.split = np.repeat(np.array([0, {"val": 1, "test": 2}[given]], np.int8), 100)
+    assert glance(source, test).training == training
 
 
 def test_more_time_means_more_passes() -> None:

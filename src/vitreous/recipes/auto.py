@@ -64,7 +64,7 @@ def choose(
     """
     wishes.refuse()
     source = source if source is not None else open_source(wishes.data)
-    seen = glance(source) if seen is None else seen
+    seen = glance(source, wishes.test) if seen is None else seen
     seen = replace(seen, pictures=round(fraction * seen.pictures), training=round(fraction * seen.training))
     reasons: list[str] = []
     if wishes.recipe == "scratch":
@@ -140,8 +140,11 @@ def lasting(place: str) -> str:
     return place if place in BUILTIN or not Path(place).exists() else str(Path(place).absolute())
 
 
-def glance(source: Source) -> Glance:
+def glance(source: Source, test: float = DataConfig.test) -> Glance:
     """Open a few pictures, evenly spread, for their size and shape.
+
+    Args:
+        test: share that is held out to measure by, where the source is not divided.
 
     Raises:
         BadData: the source is empty, or none of the pictures can be read.
@@ -159,10 +162,13 @@ def glance(source: Source) -> Glance:
             f"None of the pictures in {source.root} that were tried can be read; `vitreous check` says what is wrong."
         )
     elongated = np.mean(np.array(longer) > 1.8 * np.array(shorter))
-    named = len(source) if source.split is None else int((source.split == 0).sum())
+    if source.split is None:
+        training = len(source) * (1 - VALIDATION - test)
+    else:
+        training = (source.split == 0).sum() * (1.0 if (source.split == 1).any() else 1 - VALIDATION)
     return Glance(
         pictures=len(source),
-        training=round(named * (1 - VALIDATION)),
+        training=round(training),
         classes=len(source.classes),
         side=int(np.median(shorter)),
         elongated=float(elongated),

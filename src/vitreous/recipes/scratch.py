@@ -18,7 +18,7 @@ from vitreous.training.optim import OptimConfig
 
 SIDES = (32, 64, 96, 224)  # pixels for which there is a hybrid
 OFTEN = 50  # times each picture is seen, from which on plain crops are learned by heart
-_SPEED = 20e9  # MACs of training a second and core, with the hybrid in bfloat16; half or twice changes little
+_SPEED = 20e9  # MACs of training a second on one core, with the hybrid in bfloat16; half or twice changes little
 _GPU = 100  # cores that a GPU stands for; a guess, which errs towards more augmentation
 
 
@@ -27,10 +27,9 @@ def transformer(size: int) -> str:
     return f"hybrid_tiny_{next((side for side in SIDES if size <= side), SIDES[-1])}"
 
 
-def expected_epochs(model: str, size: int, pictures: int, seconds: float) -> float:
-    """About how often each picture will be seen in so much time on this machine's cores."""
-    cores = _GPU if torch.cuda.is_available() else torch.get_num_threads()
-    images = seconds * cores * _SPEED / describe(model, size, 10).macs
+def expected_epochs(model: str, size: int, pictures: int, seconds: float, cores: int = 1) -> float:
+    """About how often each picture will be seen in so much time on so many cores, or on the GPU where there is one."""
+    images = seconds * (_GPU if torch.cuda.is_available() else cores) * _SPEED / describe(model, size, 10).macs
     return images / max(pictures, 1)
 
 
@@ -40,17 +39,26 @@ def crops(size: int, flip: float) -> AugmentConfig:
 
 
 def vary(run: Run, pictures: int, reasons: list[str]) -> Run:
-    """``run`` with TrivialAugment, where it is long enough for its ``pictures`` of training to be learned by heart."""
+    """``run`` with TrivialAugment, where it is long enough for its ``pictures`` of training to be learned by heart.
+
+    A time budget is taken for one core's, as it was where this was measured, however many there are: the same wishes
+    are the same run with any number of threads.
+    """
     train, network, views = run.train, run.network, run.task.augment
     steps = train.steps if train.plan is None else train.plan.steps
+    core = ""
     if steps is not None:
         epochs = steps * train.batch / max(pictures, 1)
+    elif train.epochs is not None:
+        epochs = train.epochs
     else:
-        seconds = train.budget_seconds or 0.0
-        epochs = train.epochs or expected_epochs(network.model, network.size, pictures, seconds)
+        share = run.teacher.share if run.teacher is not None and run.teacher.is_model else 0.0
+        seconds = (1 - share) * (train.budget_seconds or 0.0)
+        epochs = expected_epochs(network.model, network.size, pictures, seconds)
+        core = "" if torch.cuda.is_available() else " on one core"
     if epochs < OFTEN or not views.flip:  # turned signs are others, like mirrored ones
         return run
-    reasons.append(f"TrivialAugment: each picture will be seen about {epochs:.0f} times (docs/recipes.md)")
+    reasons.append(f"TrivialAugment: each picture will be seen about {epochs:.0f} times{core} (docs/recipes.md)")
     return replace(run, task=replace(run.task, augment=replace(views, policy="trivial")))
 
 

@@ -30,7 +30,7 @@ from vitreous.weights.pretrained import Published
 RANK = 8  # of LoRA; Hu et al. 2021, table 6: little is gained beyond
 DEFAULT = "vit_small_patch14_dinov2"  # Apache-2.0; features that nothing else of its size equals without tuning
 PHOTOGRAPH = 64  # pixels of the shorter side, below which its features have little to look at
-_OTHERWISE = {"network", "weights", "init", "teacher"}  # fields whose setting says how the network is to begin
+_OTHERWISE = ("network.", "weights", "init", "teacher", "tune.", "train.optim.")  # fields that hang on how it begins
 
 
 def begin(wishes: Wishes, side: int, pictures: int, reasons: list[str]) -> tuple[Wishes, dict[str, Any]]:
@@ -82,7 +82,7 @@ def _usual(wishes: Wishes, side: int, pictures: int, reasons: list[str]) -> Wish
         megabytes = 4 * costs()[DEFAULT].params / 1e6
         reasons.append(f"from scratch: --pretrained would fetch weights of {DEFAULT} (about {megabytes:.0f} MB)")
         return wishes
-    if scratch.expected_epochs(DEFAULT, size, pictures, wishes.seconds) < 1:
+    if scratch.expected_epochs(DEFAULT, size, pictures, wishes.seconds, torch.get_num_threads()) < 1:
         reasons.append(
             f"from scratch, though weights of {DEFAULT} are in the cache: a budget of {duration.show(wishes.seconds)} "
             "is less than one pass with them; --pretrained begins with them all the same"
@@ -94,8 +94,8 @@ def _usual(wishes: Wishes, side: int, pictures: int, reasons: list[str]) -> Wish
 
 def _left_open(wishes: Wishes, size: int) -> bool:
     """Whether nothing that was asked for speaks against weights of others, and these can read ``size`` pixels."""
-    rooms = {name.split(".")[0] for name in named(wishes.set)}
-    if wishes.recipe != "auto" or wishes.teacher is not None or rooms & _OTHERWISE or wishes.data in BUILTIN:
+    hangs = any(name.startswith(_OTHERWISE) for name in named(wishes.set))
+    if wishes.recipe != "auto" or wishes.teacher is not None or hangs or wishes.data in BUILTIN:
         return False
     return size >= PHOTOGRAPH and size % models.find(DEFAULT).options["patch"] == 0
 

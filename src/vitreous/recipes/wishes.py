@@ -55,7 +55,12 @@ class Wishes:
     @property
     def seconds(self) -> float:
         """Of the time budget; any number where the length is given otherwise."""
-        if self.epochs is not None or named(self.set).keys() & LENGTHS:
+        changes = named(self.set)
+        try:
+            return float(changes["train.budget_seconds"])
+        except (KeyError, ValueError):  # not set, or "none"; what is no number is refused where it is set
+            pass
+        if self.epochs is not None or changes.keys() & LENGTHS:
             return float("inf")
         return duration.seconds(self.budget or DEFAULT_BUDGET)
 
