@@ -151,36 +151,40 @@ def test_the_law_behind_a_curve_is_found_and_goes_on():
     rng = np.random.default_rng(0)
     sizes = [1000, 100, 500, 250]
     found = growth("it", sizes, [by_law(rng, 0.04 + 3 * n**-0.5) for n in sizes])
-    truth = 3 * (1000**-0.5 - (1000 + found.more) ** -0.5)
-    assert found.more == 200 and found.pictures == (100, 250, 500, 1000)
-    assert found.low <= truth <= found.high
-    assert found.accuracy(500) == pytest.approx(1 - 0.04 - 3 * 500**-0.5, abs=0.02)
+    law = found.law
+    truth = 3 * (1000**-0.5 - (1000 + law.more) ** -0.5)
+    assert law.more == 200 and found.pictures == (100, 250, 500, 1000)
+    assert law.low <= truth <= law.high
+    assert law.accuracy(500) == pytest.approx(1 - 0.04 - 3 * 500**-0.5, abs=0.02)
     assert "200 more training pictures for it: about +" in found.sentence()
 
 
 @pytest.mark.parametrize(
-    ("floor", "luck", "steeper", "seeds", "sizes"),
+    ("floor", "scale", "exponent", "luck", "steeper", "seeds"),
     [
-        (0.0, 0.01, 0.0, 3, (100, 250, 500, 1000)),
-        (0.0, 0.01, 0.7, 3, (100, 250, 500, 1000)),  # the fewer pictures, the more seeds differ
-        (0.05, 0.01, 0.7, 3, (100, 250, 500, 1000)),
-        (0.0, 0.0, 0.0, 1, (100, 250, 500, 1000)),
-        (0.0, 0.01, 0.7, 3, (250, 500, 1000)),
+        (0.0, 3.0, 0.5, 0.01, 0.0, 3),
+        (0.0, 3.0, 0.5, 0.01, 0.7, 3),  # the fewer pictures, the more seeds differ
+        (0.05, 3.0, 0.5, 0.01, 0.7, 3),
+        (0.2, 3.0, 0.5, 0.01, 0.7, 3),
+        (0.1, 20.0, 1.0, 0.01, 0.7, 3),
+        (0.0, 3.0, 0.5, 0.0, 0.0, 1),
     ],
 )
-def test_the_extrapolation_holds_the_truth_as_often_as_it_says(floor, luck, steeper, seeds, sizes, monkeypatch):
+def test_the_extrapolation_holds_the_truth_as_often_as_it_says(
+    floor, scale, exponent, luck, steeper, seeds, monkeypatch
+):
     monkeypatch.setattr(efficiency, "_REPLICATES", 400)
     rng = np.random.default_rng(4)
     inside, rounds, n = 0, 150, 300
     for i in range(rounds):
         hard, right = rng.random(n), []
-        for size in sizes:
-            mean = floor + 3 * size**-0.5
+        for size in (100, 250, 500, 1000):
+            mean = floor + scale * size**-exponent
             error = mean + rng.normal(0, luck * (size / 1000) ** -steeper, (seeds, 1))
             known = 0.7 * error  # errors that all seeds share, for the pictures are hard
             right.append((hard > known) & (rng.random((seeds, n)) > (error - known) / (1 - known)))
-        found = growth("it", sizes, right, seed=i)
-        inside += found.low <= 3 * (1000**-0.5 - (1000 + found.more) ** -0.5) <= found.high
+        law = growth("it", (100, 250, 500, 1000), right, seed=i).law
+        inside += law.low <= scale * (1000**-exponent - (1000 + law.more) ** -exponent) <= law.high
     # three deviations of chance are allowed below
     assert inside / rounds >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / rounds)
 
@@ -188,13 +192,36 @@ def test_the_extrapolation_holds_the_truth_as_often_as_it_says(floor, luck, stee
 def test_a_flat_curve_promises_nothing_and_a_single_point_is_no_curve():
     rng = np.random.default_rng(0)
     flat = growth("it", [100, 200, 400, 800], [by_law(rng, 0.2)] * 4)
-    assert flat.gain < 0.001 and "points" in flat.sentence()
+    assert flat.law.gain < 0.001 and "points" in flat.sentence()
     assert growth("it", [100], [by_law(rng, 0.2)]) is None
     assert growth("it", [100, 100], [by_law(rng, 0.2)] * 2) is None
 
 
+def test_points_that_are_less_sure_weigh_less(monkeypatch):
+    monkeypatch.setattr(efficiency, "_REPLICATES", 2)
+    weighted, rng = efficiency._fit, np.random.default_rng(4)
+    sizes, n, wrong = np.array([50, 100, 200, 400, 800, 1600]), 2000, {}
+    for _ in range(100):
+        luck = rng.normal(0, 0.01, (len(sizes), 3, 1)) * (sizes[:, None, None] / 1000) ** -0.7
+        right = rng.random((len(sizes), 3, n)) > 0.1 + 20 / sizes[:, None, None] + luck
+        for name, fit in (("weighted", weighted), ("alike", lambda s, e, w: weighted(s, e, np.ones_like(w)))):
+            monkeypatch.setattr(efficiency, "_fit", fit)
+            law = growth("it", sizes, right).law
+            wrong.setdefault(name, []).append(law.gain - 20 * (1 / 1600 - 1 / (1600 + law.more)))
+    assert np.square(wrong["weighted"]).mean() < 0.75 * np.square(wrong["alike"]).mean()
+
+
+@pytest.mark.parametrize("sizes", [(250, 1000), (250, 500, 1000)])
+def test_fewer_than_four_fractions_promise_nothing_though_the_curve_has_a_floor(sizes):
+    rng = np.random.default_rng(0)
+    found = growth("it", sizes, [by_law(rng, 0.2 + 3 * n**-0.5) for n in sizes])
+    assert found.law is None and found.pictures == sizes and len(found.accuracies) == len(sizes)
+    assert found.sentence().startswith(f"{len(sizes)} fractions do not tell") and "give four" in found.sentence()
+    assert "+" not in found.sentence()
+
+
 def test_few_pictures_leave_the_curve_open():
     rng = np.random.default_rng(2)
-    found = growth("it", [20, 40, 80], [rng.random((1, 25)) > error for error in (0.4, 0.38, 0.33)])
+    found = growth("it", [20, 40, 60, 80], [rng.random((1, 25)) > error for error in (0.4, 0.38, 0.35, 0.33)])
     assert "20 more training pictures for it: between nothing and" in found.sentence()
     assert "its curve cannot tell" in found.sentence()

@@ -97,9 +97,11 @@ def _mean(arm: Standing) -> tuple[list[float], list[float]] | None:
 
 
 def _grown(curve: Growth) -> Markup:
-    """Measured points, and the law through them to the extrapolated end."""
-    reach = float(curve.pictures[-1] + curve.more)
-    xs = np.linspace(curve.pictures[0], reach, _POINTS).tolist()
-    dots = [Line(tone="accent", xs=[n], ys=[a]) for n, a in zip(curve.pictures, curve.accuracies, strict=True)]
-    law = Line(tone="faint", xs=xs, ys=[max(0.0, curve.accuracy(x)) for x in xs])
-    return curves([law, *dots], label=curve.sentence(), axis="training pictures", reach=reach, shares=True)
+    """Measured points, and where there is one the law through them to the extrapolated end."""
+    drawn = [Line(tone="accent", xs=[n], ys=[a]) for n, a in zip(curve.pictures, curve.accuracies, strict=True)]
+    reach = float(curve.pictures[-1])
+    if curve.law is not None:
+        reach += curve.law.more
+        xs = np.linspace(curve.pictures[0], reach, _POINTS).tolist()
+        drawn.insert(0, Line(tone="faint", xs=xs, ys=[max(0.0, curve.law.accuracy(x)) for x in xs]))
+    return curves(drawn, label=curve.sentence(), axis="training pictures", reach=reach, shares=True)
