@@ -24,6 +24,7 @@ from vitreous.layers.mimetic import mimetic
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.run import frozen, rates
 from vitreous.run.frozen import Baseline
+from vitreous.run.memory import require_memory
 from vitreous.run.outcome import answer, chosen_by_known, shown_before, speed
 from vitreous.run.plan import Run
 from vitreous.store.checkpoint import RunFolder
@@ -56,6 +57,8 @@ def begin(run: Run, prepared: Prepared, device: Device, log: Log, *, load: bool 
         DamagedFile: the weights are not what was saved.
         Unreachable: the weights are not here and cannot be fetched.
     """
+    if run.train.steps != 0:
+        require_memory(run, device.place)
     device.seed(run.seed, -1)  # the fresh weights; steps are counted from 0
     network = build_network(run.network)
     if run.init == "mimetic" and not mimetic(network.backbone):
