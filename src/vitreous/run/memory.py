@@ -30,8 +30,8 @@ def require_memory(run: Run, place: torch.device | None = None) -> None:
     there = memory(place)
     if needed > there:
         raise UsageError(
-            f"To train {network.model} takes {needed / 1e9:.0f} GB for weights, gradients and moments, before the first "
-            f"picture, and there are {there / 1e9:.0f} GB; choose a smaller model."
+            f"To train {network.model} takes {needed / 1e9:.0f} GB for weights, gradients and moments, before the "
+            f"first picture, and there are {there / 1e9:.0f} GB; choose a smaller model."
         )
 
 
