@@ -90,11 +90,12 @@ def trained(run: Predictor) -> int:
     if metrics:
         tested = bool(run.card["metrics"].get("test"))
         count = sum(data["counts"]["test" if tested else "val"])
+        pictures = f"{count:,} picture{'' if count == 1 else 's'}"
         whose = "it never saw" if tested else "that also chose the checkpoint, so expect less"
         low, high = metrics["accuracy_interval"]
         table.add_row(
             f"{'test' if tested else 'validation'} accuracy",
-            f"[bold]{metrics['accuracy']:.1%}[/]  (95 % interval {low:.1%} - {high:.1%}, {count} pictures {whose})",
+            f"[bold]{metrics['accuracy']:.1%}[/]  (95 % interval {low:.1%} - {high:.1%}, {pictures} {whose})",
         )
     else:
         table.add_row("accuracy", "not measured: no pictures were held out")
