@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import time
+from collections import defaultdict
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from vitreous.cli.main import main
 from vitreous.comparison import arms as makers
 from vitreous.comparison import conduct, probe, setting, work
 from vitreous.comparison.arms import entries, has_mixer
+from vitreous.comparison.progress import Progress
 from vitreous.comparison.question import SMALL, USUAL, Question, default_budget, listed, numbers
 from vitreous.comparison.standing import read
 from vitreous.config import diff, to_dict
@@ -26,6 +28,7 @@ from vitreous.data.prepare import prepare
 from vitreous.models.describe import describe
 from vitreous.recipes import scratch, transformer
 from vitreous.recipes.auto import glance
+from vitreous.training.config import TrainConfig
 
 SMALLEST = ["--models", "resnet20_cifar,vit_small_patch14_dinov2", "--set", "train.steps=2", "--set", "train.batch=8"]
 
@@ -327,19 +330,75 @@ def test_the_cost_of_a_step_is_shared_by_its_batch_and_a_teachers_by_the_budget(
     assert probe.seconds_per_picture(taught, prepared, 1) > 3 * 0.5 / own.train.batch, "a quarter of the time is left"
 
 
-def test_equal_macs_are_equal_on_a_share_too(tmp_path, monkeypatch):
-    arms = [SimpleNamespace(name=n, macs=m, fraction=f) for n, m, f in (("a", 10, 1.0), ("b", 40, 1.0), ("a", 10, 0.1))]
-    settled = SimpleNamespace(
-        question=Question(data="digits", equal="macs"),
-        seconds=60.0,
-        reference=arms[0],
-        prepared=SimpleNamespace(digests={"test": ""}),
+@pytest.fixture
+def settled(photos, tmp_path, monkeypatch):
+    """``settled(question, steps=..., epochs=...)``: the setting before and after the first run, that run, the words."""
+
+    def make(question, **done):
+        source = open_source(str(photos))
+        seen, data = glance(source), makers.data_of(question, source)
+        monkeypatch.setattr(conduct, "work", lambda *a, **k: None)
+        monkeypatch.setattr(conduct, "read", lambda *a: SimpleNamespace(**{"steps": 1, "epochs": 1.0} | done))
+        before = setting.Setting(
+            question=question,
+            out=tmp_path,
+            prepared=prepare(data, source=source),
+            seen=seen,
+            seconds=60.0,
+            arms=makers.arms(question, source, data, 60.0, seen),
+            rates=defaultdict(lambda: 1e-3),
+        )
+        return before, *conduct._equal(before, Progress(quiet=True))
+
+    return make
+
+
+MODELS = ("resnet20_cifar", "vit_pico_patch8_64")
+
+
+def test_equal_macs_are_equal_on_a_share_too(settled, photos):
+    question = Question(data=str(photos), models=MODELS, size=64, equal="macs", fractions=(0.5, 1.0))
+    before, after, _, told = settled(question, epochs=8.0)
+    first, *_ = before.arms
+    for arm in after.arms:
+        assert arm.run.train.epochs * arm.macs * arm.fraction == pytest.approx(8 * first.macs) and arm.macs
+        assert arm.run.train.budget_seconds is None
+    assert "passes of resnet20_cifar, which took 1m" in told
+
+
+@pytest.mark.parametrize(
+    ("guess", "epochs", "policy"), [(100, 10.0, "none"), (10, 100.0, "trivial"), (9, 10.0, "none")]
+)
+def test_augmentation_follows_the_length_that_turned_out_for_all_alike(
+    guess, epochs, policy, settled, photos, monkeypatch
+):
+    monkeypatch.setattr(scratch, "expected_epochs", lambda *a: guess)
+    before, after, first, _ = settled(Question(data=str(photos), models=MODELS, size=64, equal="epochs"), epochs=epochs)
+    assert [arm.run.task.augment.policy for arm in after.arms] == [policy] * 2
+    assert [arm.run.train.epochs for arm in after.arms] == [epochs] * 2
+    jobs = conduct._run(after, first, 1, Progress(quiet=True))
+    alike = before.arms[0].run.task == after.arms[0].run.task
+    assert (jobs[after.arms[0], 0] is first) is alike
+    assert (jobs[after.arms[0], 0].place.name == "resnet20_cifar-seed0-again") is not alike
+    assert len({job.place for job in (first, *jobs.values())}) == (6 if alike else 7)
+
+
+def test_equal_steps_keep_what_was_set_and_what_is_only_probed(settled, photos, compared):
+    known = str(compared / "runs" / "resnet20_cifar-seed0")
+    question = Question(
+        data=str(photos),
+        models=("vit_pico_patch8_64",),
+        init=("scratch", known),
+        size=64,
+        equal="steps",
+        set=("task.augment.policy=randaugment",),
     )
-    monkeypatch.setattr(conduct, "_job", lambda *a: work.Job(label="a", run=None, place=tmp_path))
-    monkeypatch.setattr(conduct, "work", lambda *a, **k: None)
-    monkeypatch.setattr(conduct, "read", lambda *a: SimpleNamespace(epochs=8.0, macs=10, steps=1))
-    length, _ = conduct._length(settled, SimpleNamespace(plan=lambda *a: None, tell=None))
-    assert [length(arm)["epochs"] for arm in arms] == pytest.approx([8, 2, 80])
+    _, after, *_ = settled(question, steps=7)
+    assert [(arm.run.train.steps, arm.run.task.augment.policy) for arm in after.arms] == [(7, "randaugment")] * len(
+        after.arms
+    )
+    probed = replace(after.arms[0], run=replace(after.arms[0].run, train=TrainConfig(steps=0, evaluate_first=True)))
+    assert makers.lengthened(probed, "train.steps=9", None, None) is probed
 
 
 def test_answers_to_other_test_pictures_are_refused(compared):

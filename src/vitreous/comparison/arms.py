@@ -42,6 +42,7 @@ class Arm:
         unlearned: the name of the same network from scratch, for an arm whose weights were learned without labels.
         longer: the name of that with the time that learning them took on top.
         leak: that weights or teacher were trained on test pictures, in a sentence.
+        wishes: that the run was chosen for.
         run: with seed 0; None where there can be none.
         reason: why there can be none.
         macs: of the forward pass, for one picture.
@@ -57,6 +58,7 @@ class Arm:
     unlearned: str = ""
     longer: str = ""
     leak: str = ""
+    wishes: recipes.Wishes | None = None
     run: Run | None = None
     reason: str = ""
     macs: int = 0
@@ -72,10 +74,24 @@ class Arm:
         """The name, with the fraction where that is not all."""
         return self.name if self.fraction == 1 else f"{self.name}, {self.fraction:g} of the pictures"
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether only a classifier on its features is fitted, which takes no length of training."""
+        return self.run is not None and self.run.train.steps == 0
+
     def folder(self, seed: int) -> str:
         """The name of the run folder of one seed."""
         stem = re.sub(r"[^\w.]+", "-", self.name).strip("-")
         return f"{stem}{'' if self.fraction == 1 else f'-{self.fraction:g}'}-seed{seed}"
+
+
+def lengthened(arm: Arm, length: str, source: Source, seen: Glance) -> Arm:
+    """``arm`` with the recipe for the ``length`` that turned out, as in "train.epochs=10"."""
+    if arm.run is None or arm.wishes is None or arm.is_frozen:
+        return arm
+    wishes = replace(arm.wishes, set=[*arm.wishes.set, length])
+    run, _ = recipes.choose(wishes, source, fraction=arm.fraction, seen=seen)
+    return replace(arm, wishes=wishes, run=replace(arm.run, train=run.train, task=run.task))
 
 
 class _Entry(NamedTuple):
@@ -199,7 +215,8 @@ class _Maker:
         if self.init == PRETRAINED and self.offline:
             return replace(arm, reason=self.offline)
         try:
-            run = self._run(entry, fraction)
+            wishes = self._wishes(entry)
+            run = self._run(wishes, entry, fraction)
             network = run.network
             macs = describe(network.model, network.size, max(network.classes, 1), network.options).macs
         except Unreachable as error:
@@ -210,29 +227,35 @@ class _Maker:
             if self.init not in (SCRATCH, PRETRAINED) or arm.teacher:
                 raise
             return replace(arm, reason=str(error))
-        return replace(arm, model=run.network.model, run=run, macs=macs)
+        return replace(arm, model=run.network.model, wishes=wishes, run=run, macs=macs)
 
-    def _run(self, entry: _Entry, fraction: float) -> Run:
+    @property
+    def _own_size(self) -> bool:
+        """Whether published weights are read at their own size, as nobody else says one."""
+        return bool(self.init == PRETRAINED and self.learned and self.question.size is None)
+
+    def _wishes(self, entry: _Entry) -> recipes.Wishes:
         begun: dict[str, dict[str, Any]] = {SCRATCH: {"recipe": "scratch"}, PRETRAINED: {"pretrained": True}}
         about = [c for c in self.question.set if entry.untaught or not (self.question.teacher and _of_teacher(c))]
         if entry.frozen:
             about = [c for c in about if c.strip() != self.question.length]
-        own_size = self.init == PRETRAINED and self.learned and self.question.size is None
-        wishes = recipes.Wishes(
+        return recipes.Wishes(
             data=self.question.data,
             model=entry.model,
             budget=None if entry.frozen else f"{self.seconds:g}s",
-            size=None if own_size else self.data.preprocess.size,
+            size=None if self._own_size else self.data.preprocess.size,
             tune="frozen" if entry.frozen else None,
             teacher=self.question.teacher if entry.untaught else None,
             set=about,
             **begun.get(self.init, {"weights": self.init}),
         )
+
+    def _run(self, wishes: recipes.Wishes, entry: _Entry, fraction: float) -> Run:
         run, _ = recipes.choose(wishes, self.source, fraction=fraction, seen=self.seen)
         if entry.mixer is not None:
             options = {**run.network.options, "mixer": entry.mixer}
             run = replace(run, network=replace(run.network, options=options))
-        data = replace(self.data, preprocess=run.data.preprocess) if own_size else self.data
+        data = replace(self.data, preprocess=run.data.preprocess) if self._own_size else self.data
         return replace(run, data=replace(data, fraction=fraction))
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vitreous import duration
 from vitreous.comparison import page, verdict
-from vitreous.comparison.arms import Arm
+from vitreous.comparison.arms import Arm, lengthened
 from vitreous.comparison.efficiency import Growth, growth
 from vitreous.comparison.learned import learned
 from vitreous.comparison.progress import Progress
@@ -53,11 +52,11 @@ def compare(
         raise UsageError(f"--jobs must be at least 1, not {jobs}.")
     setting = settle(question, out, look, threads(jobs), progress.say)
     with claimed(setting), progress:
-        length, told = _length(setting, progress)
+        setting, first, told = _equal(setting, progress)
         progress.say(f"Equal for all: {told}")
         for leak in dict.fromkeys(arm.leak for arm in setting.arms if arm.leak):
             progress.say(leak)
-        done = _run(setting, length, jobs, progress)
+        done = _run(setting, first, jobs, progress)
         result = _judged(setting, done, told)
         write_atomic(out / COMPARISON, to_json(result.to_dict()))
         write_atomic(result.report, page.render(result).encode("utf-8", "backslashreplace"))
@@ -73,60 +72,70 @@ def usual_place(question: Question) -> Path:
 # ---------------------------------------------------------------- the runs
 
 
-Length = Callable[[Arm], dict[str, Any]]
-"""Fields of ``TrainConfig`` that say how long an arm trains; none where its run says so already."""
+def _equal(setting: Setting, progress: Progress) -> tuple[Setting, Job | None, str]:
+    """The arms with the recipes for their length, the run that said how long that is, and the length in words.
 
-
-def _length(setting: Setting, progress: Progress) -> tuple[Length, str]:
-    """How long every arm trains, and that in words. Where it is not a time, the reference is trained first."""
+    Where it is not a time, the reference is trained first. Augmentation follows from the length, so the arms are chosen
+    again when it is known.
+    """
     question = setting.question
     if question.length:
-        return (lambda arm: {}), f"{question.length}, as was set."
+        return setting, None, f"{question.length}, as was set."
     time = duration.show(setting.seconds)
     if question.equal == "time":
         more = " whose name does not say more" if learned(question) else ""
         told = f"{time} of wall-clock time a run{more}, from its first look at the data to its last step."
-        return (lambda arm: {}), told
-    job = _job(setting, setting.reference, 0, {})
+        return setting, None, told
+    reference = setting.reference
+    job = _job(setting, reference, 0)
     progress.plan({job: setting.seconds}, 1)
     work([job], at_once=1, tell=progress.tell)
     if job.reason:
-        raise UsageError(f"{setting.reference.name} failed, whose length all others were to have: {job.reason}")
+        raise UsageError(f"{reference.name} failed, whose length all others were to have: {job.reason}")
     done = read(job.place, 0, setting.prepared.digests["test"])
-    name = setting.reference.name
-    if question.equal == "steps":
-        return (lambda arm: {"steps": done.steps}), f"{done.steps:,} steps, which {name} took in {time}."
-    if question.equal == "epochs":
-        passes = f"{done.epochs:.3g} passes over the training pictures"
-        return (lambda arm: {"epochs": done.epochs}), f"{passes}, which {name} took in {time}."
-    first = setting.reference
 
-    def by_macs(arm: Arm) -> dict[str, Any]:
-        return {"epochs": done.epochs * first.macs * first.fraction / (max(arm.macs, 1) * arm.fraction)}
+    def length(arm: Arm) -> str:
+        if question.equal == "steps":
+            return f"train.steps={done.steps}"
+        if question.equal == "epochs":
+            return f"train.epochs={done.epochs}"
+        shares = reference.macs * reference.fraction / (max(arm.macs, 1) * arm.fraction)
+        return f"train.epochs={done.epochs * shares}"
 
-    return by_macs, f"the multiply-accumulates of {done.epochs:.3g} passes of {name}, which took {time}."
+    told = {
+        "steps": f"{done.steps:,} steps, which {reference.name} took in {time}.",
+        "epochs": f"{done.epochs:.3g} passes over the training pictures, which {reference.name} took in {time}.",
+        "macs": f"the multiply-accumulates of {done.epochs:.3g} passes of {reference.name}, which took {time}.",
+    }
+    source = setting.prepared.source
+    arms = [lengthened(arm, length(arm), source, setting.seen) for arm in setting.arms]
+    return replace(setting, arms=arms), job, told[question.equal]
 
 
-def _job(setting: Setting, arm: Arm, seed: int, length: dict[str, Any]) -> Job:
+def _job(setting: Setting, arm: Arm, seed: int) -> Job:
     assert arm.run is not None
     run: Run = replace(arm.run, seed=seed)
-    if length and run.train.steps != 0:  # what is only probed trains for no length
-        run = replace(
-            run, train=replace(run.train, **{"steps": None, "epochs": None, "budget_seconds": None, **length})
-        )
     return Job(label=f"{arm.label}, seed {seed}", run=run, place=setting.out / RUNS / arm.folder(seed))
 
 
-def _run(setting: Setting, length: Length, at_once: int, progress: Progress) -> dict[tuple[Arm, int], Job]:
-    """Every arm's runs. The seeds come in turn, so that a comparison that is stopped early has all arms."""
+def _run(setting: Setting, first: Job | None, at_once: int, progress: Progress) -> dict[tuple[Arm, int], Job]:
+    """Every arm's runs. The seeds come in turn, so that a comparison that is stopped early has all arms.
+
+    Args:
+        first: the run that said how long all others are.
+    """
     jobs: dict[tuple[Arm, int], Job] = {}
     expected: dict[Job, float] = {}
     for seed in range(setting.question.seeds):
         for arm in setting.arms:
             if arm.run is None:
                 continue
-            first = seed == 0 and arm is setting.reference
-            jobs[arm, seed] = job = _job(setting, arm, seed, {} if first else length(arm))
+            job = _job(setting, arm, seed)
+            if first is not None and first.place == job.place:
+                # one that was augmented for a length that was guessed wrong is no run of this arm
+                alike = replace(first.run, train=job.run.train) == job.run
+                job = first if alike else replace(job, place=job.place.with_name(f"{job.place.name}-again"))
+            jobs[arm, seed] = job
             expected[job] = _seconds(setting, arm, job.run)
     progress.plan(expected, at_once)
     work(list(jobs.values()), at_once=at_once, tell=progress.tell)

@@ -3,8 +3,8 @@
 The error is fitted by ``a + b n^-c``, the power law of learning curves (Cortes et al. 1994; Hestness et al. 2017), with
 ``b`` at least 0, each point weighted by its variance. ``a`` may be negative: held at 0 or above, as an error that can
 never be, it drew the curve flat where it is near 0, and 95 % intervals held the truth in 80 to 87 % of simulated cases
-(tests/comparison/test_statistics.py). Fewer than four fractions cannot tell ``a`` from nothing, and with ``a`` held at 0
-where it is 0.1 such intervals held the truth in 22 to 83 %: there the points stand for themselves.
+(tests/comparison/test_statistics.py). Fewer than four fractions cannot tell ``a`` from nothing, and with ``a`` held at
+0 where it is 0.1 such intervals held the truth in 22 to 83 %: there the points stand for themselves.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from vitreous.config import diff
 from vitreous.data.dataset import Source, open_source
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import BadData, UsageError, VitreousError
-from vitreous.recipes.auto import glance
+from vitreous.recipes.auto import Glance, glance
 from vitreous.run.outcome import shown_before
 from vitreous.run.plan import read_json, to_json
 from vitreous.store.checkpoint import RunFolder
@@ -35,6 +35,7 @@ class Setting:
     question: Question
     out: Path
     prepared: Prepared
+    seen: Glance
     seconds: float  # of one run, or of the reference
     arms: list[Arm]
     rates: dict[str, float]  # arm to seconds a picture
@@ -87,7 +88,7 @@ def settle(
             )
         seconds = float(math.ceil(1.5 * least[1]))
         found, rates = _tried(_marked(arms(question, source, data, seconds, seen), prepared), prepared, threads)
-    return Setting(question=question, out=out, prepared=prepared, seconds=seconds, arms=found, rates=rates)
+    return Setting(question=question, out=out, prepared=prepared, seen=seen, seconds=seconds, arms=found, rates=rates)
 
 
 def _default(question: Question, earlier: dict[str, Any] | None, source: Source, size: int) -> float:
