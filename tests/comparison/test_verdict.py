@@ -170,9 +170,10 @@ def test_a_pupil_is_held_against_itself_alone_and_attention_is_judged_without_th
     )
     assert teacher.startswith("The teacher cnn helped on these pictures: auto, taught by cnn +15.0 points")
     assert " against auto and +10.0 points" in teacher and teacher.endswith(" against auto without attention.")
-    assert [(a, b) for a, b, _ in (p.named() for p in found.pairs)][-2:] == [
+    assert [(a, b) for a, b, _ in (p.named() for p in found.pairs)] == [
+        ("auto, taught by cnn", "auto without attention"),  # the two first, who need not be held twice
+        ("auto", "auto without attention"),
         ("auto, taught by cnn", "auto"),
-        ("auto, taught by cnn", "auto without attention"),
     ]
 
 
@@ -200,5 +201,34 @@ def test_what_knows_test_pictures_is_not_judged_however_good_it_looks():
 def test_where_nothing_was_learned_nobody_is_recommended():
     rng = np.random.default_rng(0)
     arms = [Arm(f"m{i}", rng.random((1, 300)) < 0.11, 0.1, latency_ms=1.0 + i) for i in range(2)]
-    assert judge(arms, guess=0.1).verdict.startswith("None of the models has learned to tell these classes")
+    nothing = "None of the models can be shown to have learned to tell these classes"
+    assert judge(arms, guess=0.1).verdict.startswith(nothing)
     assert judge([*arms, arm("good", 0.5, n=300, seeds=1)], guess=0.1).verdict.startswith("Use good")
+
+
+@pytest.mark.parametrize(("share", "n", "guess"), [(0.7, 20, 0.5), (0.93, 100, 0.9)])
+def test_what_few_pictures_cannot_show_is_not_denied_and_the_pairs_stay(share, n, guess):
+    arms = [
+        arm("auto", share, n=n, mixer="attention"),
+        arm("auto without attention", guess, n=n, mixer="none"),
+        arm("auto, taught by cnn", share, n=n, hard=1, teacher="cnn", untaught="auto"),
+    ]
+    found = judge(arms, guess=guess)
+    assert "can be shown to have learned" in found.verdict and f"{share:.1%} right (95 % interval" in found.verdict
+    assert [remark.split()[0] for remark in found.remarks] == ["Attention", "The"] and len(found.pairs) == 3
+    assert "has learned" not in found.verdict and "Use" not in found.verdict
+
+
+def test_no_two_arms_are_held_against_each_other_twice_whichever_is_better():
+    for own, taught in ((0.9, 0.7), (0.7, 0.9)):
+        arms = [arm("auto", own), arm("auto, taught by x", taught, teacher="x", untaught="auto")]
+        assert len(judge(arms).pairs) == 1
+
+
+def test_a_pupil_of_what_knows_more_is_said_to_be_one_though_it_began_with_nothing():
+    arms = [arm("auto", 0.8), arm("auto, taught by RUN", 0.95, teacher="RUN", untaught="auto", is_scratch=False)]
+    verdict = judge(arms).verdict
+    assert "began with" not in verdict
+    assert verdict.endswith(
+        "auto, taught by RUN was taught by what knows more than these pictures, so not only the network differs."
+    )

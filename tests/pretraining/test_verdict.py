@@ -36,6 +36,7 @@ class Arm:
     untaught: str = ""
     leak: str = ""
     unlearned: str = ""
+    is_frozen: bool = False
     longer: str = ""
 
     @property
@@ -53,6 +54,13 @@ def told(own, equal, longer=None, **more):
     learned = arm("weights of mae", own, is_scratch=False, unlearned="vit, scratch", longer="vit, longer", **more)
     others = [arm("vit, scratch", equal, **more)] + ([] if longer is None else [arm("vit, longer", longer, **more)])
     return worth([learned, *others])[0]
+
+
+def test_weights_that_are_best_as_they_are_are_not_said_to_have_been_fine_tuned():
+    frozen = arm("weights of mae, frozen", 0.7, is_scratch=False, unlearned="vit, scratch", is_frozen=True)
+    sentence, _ = worth([frozen, arm("vit, scratch", 0.6)])
+    assert "(these weights were not trained further)" in sentence and "fine-tuning" not in sentence
+    assert "as much fine-tuning" in told(0.7, 0.6)
 
 
 @pytest.mark.parametrize(

@@ -102,14 +102,14 @@ def _equal(setting: Setting, progress: Progress) -> tuple[Setting, Job | None, s
         shares = reference.macs * reference.fraction / (max(arm.macs, 1) * arm.fraction)
         return f"train.epochs={done.epochs * shares}"
 
-    told = {
+    words = {
         "steps": f"{done.steps:,} steps, which {reference.name} took in {time}.",
         "epochs": f"{done.epochs:.3g} passes over the training pictures, which {reference.name} took in {time}.",
         "macs": f"the multiply-accumulates of {done.epochs:.3g} passes of {reference.name}, which took {time}.",
     }
     source = setting.prepared.source
     arms = [lengthened(arm, length(arm), source, setting.seen) for arm in setting.arms]
-    return replace(setting, arms=arms), job, told[question.equal]
+    return replace(setting, arms=arms), job, words[question.equal]
 
 
 def _job(setting: Setting, arm: Arm, seed: int) -> Job:
@@ -170,8 +170,9 @@ def _judged(setting: Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> Co
     judgement = verdict.judge(complete, share=share, guess=guess)
     asked, pairs = worth([s for s in complete if not s.leak])
     if asked:
-        judgement = verdict.Judgement(asked, [judgement.verdict, *judgement.remarks], [*pairs, *judgement.pairs])
-    curves = tuple(filter(None, (_growth(s, standings) for s in complete)))
+        held = verdict.distinct([*pairs, *judgement.pairs])
+        judgement = verdict.Judgement(asked, [judgement.verdict, *judgement.remarks], held)
+    curves = tuple(filter(None, (_growth(s, standings) for s in complete if not s.leak)))
     return Comparison(
         question=setting.question,
         arms=tuple(standings),

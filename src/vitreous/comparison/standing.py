@@ -103,6 +103,11 @@ class Standing:
         return replace(self.arm, name=self.arm.longer).label if self.arm.longer else ""
 
     @property
+    def is_frozen(self) -> bool:
+        """Of the arm."""
+        return self.arm.is_frozen
+
+    @property
     def leak(self) -> str:
         """Of the arm: that its accuracy flatters, for it knows test pictures."""
         return self.arm.leak

@@ -84,8 +84,8 @@ def judge(arms: Sequence[Contender], *, share: float = 0.15, guess: float = 0.0)
         return Judgement("No arm finished, so there is nothing to compare; the reasons are in the table.", [], [])
     best = max(ranked, key=lambda arm: arm.accuracy)
     if len(ranked) > 1 and over_pictures(best.right)[0] <= guess:
-        return Judgement(_nothing(best, guess), said, [])
-    if all(kinds):
+        judged = Judgement(_nothing(best, guess), [], [pair(*ranked[:2])])
+    elif all(kinds):
         judged = _both(kinds[0], kinds[1], share)
     elif len(ranked) == 1:
         only = ranked[0]
@@ -97,15 +97,24 @@ def judge(arms: Sequence[Contender], *, share: float = 0.15, guess: float = 0.0)
         judged = Judgement(sentence(top, share), [], [top])
     for remarks, pairs in (attention(ranked), teaching(ranked)):
         judged = Judgement(judged.verdict, [*judged.remarks, *remarks], [*judged.pairs, *pairs])
-    return Judgement(judged.verdict, [*judged.remarks, *said], judged.pairs)
+    return Judgement(judged.verdict, [*judged.remarks, *said], distinct(judged.pairs))
+
+
+def distinct(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs without those that were held against each other before, either way round."""
+    first: dict[frozenset[str], Pair] = {}
+    for each in pairs:
+        first.setdefault(frozenset((each.first.name, each.second.name)), each)
+    return list(first.values())
 
 
 def _nothing(best: Contender, guess: float) -> str:
-    """That differences between the arms are not worth speaking of."""
+    """That no arm is to be recommended; the test part may be too small to show what it has learned."""
+    low, high = over_pictures(best.right)
     return (
-        f"None of the models has learned to tell these classes: the best on test, {best.name}, gets "
-        f"{best.accuracy:.1%} right, and always naming the commonest class {guess:.1%}; give them a longer --budget, "
-        "or more pictures."
+        f"None of the models can be shown to have learned to tell these classes: the best on test, {best.name}, gets "
+        f"{best.accuracy:.1%} right (95 % interval {low:.1%} to {high:.1%}), and always naming the commonest class "
+        f"{guess:.1%}; give them a longer --budget, or more pictures."
     )
 
 
@@ -113,6 +122,8 @@ def _both(scratch: list[Contender], begun: list[Contender], share: float) -> Jud
     """Arms of both kinds: the best of each, and each kind's own verdict as a remark."""
     top = pair(begun[0], scratch[0])
     fair = "they differ in what they began with, not only in the network"
+    if begun[0].teacher:
+        fair = f"{begun[0].name} was taught by what knows more than these pictures, so not only the network differs"
     verdict = f"{sentence(top, share)[:-1]}; {fair}."
     remarks, pairs = [], [top]
     for words, kind in (("From scratch", scratch), ("With weights or a teacher from elsewhere", begun)):

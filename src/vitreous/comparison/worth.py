@@ -23,6 +23,8 @@ class Learner(Contender, Protocol):
     def unlearned(self) -> str: ...
     @property
     def longer(self) -> str: ...
+    @property
+    def is_frozen(self) -> bool: ...
 
 
 def worth(ranked: Sequence[Learner]) -> tuple[str, list[Pair]]:
@@ -38,7 +40,10 @@ def worth(ranked: Sequence[Learner]) -> tuple[str, list[Pair]]:
     pairs = [_pair(best, named[best.unlearned])]
     if best.longer in named:
         pairs.append(_pair(best, named[best.longer]))
-    against = ("the same network from scratch with as much fine-tuning", "it with the time of pretraining on top")
+    alone = "the same network from scratch with as much fine-tuning"
+    if best.is_frozen:
+        alone = "the same network trained from scratch (these weights were not trained further)"
+    against = (alone, "it with the time of pretraining on top")
     said = [f"{gap(p.found, signed=True)} against {words}" for p, words in zip(pairs, against, strict=False)]
     text = f"{_told(pairs)}: {best.name} gets {best.accuracy:.1%} of the test pictures right, {' and '.join(said)}"
     return f"{text}{of_seeds(pairs[0].found)}.", pairs
