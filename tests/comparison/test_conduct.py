@@ -330,6 +330,22 @@ def test_the_cost_of_a_step_is_shared_by_its_batch_and_a_teachers_by_the_budget(
     assert probe.seconds_per_picture(taught, prepared, 1) > 3 * 0.5 / own.train.batch, "a quarter of the time is left"
 
 
+@pytest.mark.parametrize("place", ["run", "resnet20_cifar"])
+def test_a_teachers_answers_take_time_whether_it_is_trained_here_or_not(place, compared, photos, monkeypatch):
+    place = str(compared / "runs" / "resnet20_cifar-seed0") if place == "run" else place
+    question = Question(data=str(photos), models=("auto",), size=32, teacher=place)
+    source = open_source(str(photos))
+    data = makers.data_of(question, source)
+    *_, taught = (arm.run for arm in makers.arms(question, source, data, 60.0))
+    monkeypatch.setattr(probe, "_step", lambda *a: 0.001)
+    asked = []
+    monkeypatch.setattr(probe, "speed", lambda network, **k: asked.append(network.config) or 2.0)  # half a second each
+    seconds = probe.seconds_per_picture(taught, prepare(data, source=source), 1)
+    share = taught.teacher.share if taught.teacher.is_model else 0.0
+    assert seconds == pytest.approx((1.15e-3 + 0.5) / (1 - share))
+    assert [(each.model, each.classes) for each in asked] == [("resnet20_cifar", 2)]
+
+
 @pytest.fixture
 def settled(photos, tmp_path, monkeypatch):
     """``settled(question, steps=..., epochs=...)``: the setting before and after the first run, that run, the words."""

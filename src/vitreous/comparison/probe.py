@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from vitreous.data.prepare import Prepared
 from vitreous.models.describe import describe
 from vitreous.network import build_network
-from vitreous.run.find_teacher import own_run
+from vitreous.run.find_teacher import open_teacher, own_run
+from vitreous.run.outcome import speed
 from vitreous.run.plan import Run
 from vitreous.run.wiring import build
 from vitreous.store.checkpoint import RunFolder
@@ -24,22 +27,28 @@ from vitreous.training.step import split
 _MACS = 2e9  # about so much is tried, so that a large network is tried on few pictures
 _TIMES = 3
 _BESIDE = 1.15  # evaluations, checkpoints and the start, beside the steps themselves
+_NOWHERE = RunFolder(Path(os.devnull) / "run")  # nothing is written, and nothing could be
 
 
 def seconds_per_picture(run: Run, prepared: Prepared, threads: int) -> float:
     """Seconds of a budget that ``run`` needs to see one picture once: a share of a real step, and of what is beside it.
 
     What a step costs whatever the number of pictures, such as the iterations of Muon, is shared by a whole batch. A
-    teacher that is trained first takes its part of the time, and needs an epoch of its own.
+    teacher looks at every picture too; one that is trained first takes its part of the time, and needs an epoch of its
+    own.
 
     Args:
         threads: that the run will have.
 
     Raises:
-        VitreousError: the network cannot be built.
+        VitreousError: the network cannot be built, or the teacher not be had.
     """
+    run = replace(run, network=replace(run.network, classes=len(prepared.classes)))
     own = _BESIDE * _step(run, prepared, threads)
-    if run.teacher is None or not run.teacher.is_model:
+    if run.teacher is None:
+        return own
+    own += _look(run, prepared, threads)
+    if not run.teacher.is_model:
         return own
     share = run.teacher.share
     teacher = replace(own_run(run, run.train.budget_seconds), train=run.train)
@@ -48,12 +57,11 @@ def seconds_per_picture(run: Run, prepared: Prepared, threads: int) -> float:
 
 def _step(run: Run, prepared: Prepared, threads: int) -> float:
     """Seconds of a training step, for each picture of its batch."""
-    config = replace(run.network, classes=len(prepared.classes))
-    run = replace(run, network=config, teacher=None)
+    config, run = run.network, replace(run, teacher=None)
     macs = describe(config.model, config.size, config.classes, config.options).macs
     with open_device(run.train.device, run.train.precision) as device, _limited(threads):
         network = build_network(config)
-        trainer = build(run, prepared, network, RunFolder(prepared.config.source), device)  # nothing is written
+        trainer = build(run, prepared, network, _NOWHERE, device)
         task, optimiser = trainer.task, Optimiser(trainer.task, run.train.optim)
         begin = time.perf_counter()
         batch = trainer.train.at(0)
@@ -74,6 +82,15 @@ def _step(run: Run, prepared: Prepared, threads: int) -> float:
             looks.append(middle - begin)
             steps.append(end - middle)
     return loading + min(looks) / len(few.label) + min(steps) / run.train.batch
+
+
+def _look(run: Run, prepared: Prepared, threads: int) -> float:
+    """Seconds that the teacher takes for each picture: at every step, or once for it and for its mirror image."""
+    with open_device(run.train.device, run.train.precision) as device, _limited(threads):
+        teacher = open_teacher(run, prepared, _NOWHERE)
+        assert run.teacher is not None and teacher.network is not None
+        views = 2 if run.teacher.view == "whole" and run.task.augment.flip > 0 else 1
+        return views / speed(teacher.network.to(device.place), batch=8, repeats=_TIMES)
 
 
 def _now(place: torch.device) -> float:
