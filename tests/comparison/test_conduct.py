@@ -18,7 +18,7 @@ import vitreous as vt
 from vitreous.cli.main import main
 from vitreous.comparison import arms as makers
 from vitreous.comparison import conduct, probe, setting, work
-from vitreous.comparison.arms import entries, has_mixer
+from vitreous.comparison.entries import Entry, entries, has_mixer
 from vitreous.comparison.progress import Progress
 from vitreous.comparison.question import SMALL, USUAL, Question, default_budget, listed, numbers
 from vitreous.comparison.standing import read
@@ -30,6 +30,7 @@ from vitreous.recipes import scratch, transformer
 from vitreous.recipes.auto import glance
 from vitreous.training.config import TrainConfig
 
+MODELS = ("resnet20_cifar", "vit_pico_patch8_64")
 SMALLEST = ["--models", "resnet20_cifar,vit_small_patch14_dinov2", "--set", "train.steps=2", "--set", "train.batch=8"]
 
 
@@ -194,6 +195,19 @@ def test_twins_differ_in_attention_alone_and_only_the_first_transformer_has_them
     assert has_mixer(transformer(32)) and not has_mixer("resnet18")
 
 
+def test_a_network_is_known_by_its_options_too():
+    own, none, conv = entries(("auto",), 32)
+    for options, builder in (
+        ({}, own),
+        ({"mixer": "attention"}, own),
+        ({"mixer": "none"}, none),
+        ({"mixer": "conv"}, conv),
+    ):
+        assert [each for each in (own, none, conv) if each.builds(own.model, options)] == [builder]
+    assert not own.builds(own.model, {"depth": 3}) and not own.builds("resnet18", {})
+    assert Entry("x", own.model, None, options={"depth": 3}).builds(own.model, {"depth": 3, "mixer": "attention"})
+
+
 def test_all_arms_share_split_and_preprocessing_and_differ_in_network_and_seed(photos):
     question = Question(data=str(photos), models=("auto", "resnet18", "vit_tiny_patch16_224"), fractions=(0.5, 1.0))
     source = open_source(str(photos))
@@ -330,6 +344,40 @@ def test_the_cost_of_a_step_is_shared_by_its_batch_and_a_teachers_by_the_budget(
     assert probe.seconds_per_picture(taught, prepared, 1) > 3 * 0.5 / own.train.batch, "a quarter of the time is left"
 
 
+def look(question, out, monkeypatch, seconds):
+    """The setting where every arm takes so many seconds a picture, and whose trials those were."""
+    tried = []
+    monkeypatch.setattr(setting, "seconds_per_picture", lambda run, *a: tried.append(run.network) or seconds)
+    return setting.settle(question, out, None, 1, lambda text: None), tried
+
+
+def test_where_no_budget_was_given_the_slowest_arm_makes_a_pass_and_a_half(photos, tmp_path, monkeypatch):
+    question = Question(data=str(photos), models=MODELS, size=64)
+    plenty, _ = look(question, tmp_path, monkeypatch, 1e-4)
+    for passes, seconds in ((0.9, plenty.seconds * 0.9), (2.0, plenty.seconds * 2.0)):  # of the usual budget
+        found, tried = look(question, tmp_path, monkeypatch, seconds / len(plenty.prepared.train))
+        assert found.seconds == pytest.approx(1.5 * passes * plenty.seconds, abs=1)
+        assert all(arm.run.train.budget_seconds == found.seconds for arm in found.arms)
+        assert len(tried) == len(found.arms) == 2, "what was tried needs no second trial"
+
+
+def test_weights_that_were_trained_anew_are_another_question(compared, photos, tmp_path, monkeypatch):
+    known = str(compared / "runs" / "resnet20_cifar-seed0")
+    question, out = Question(data=str(photos), init=(known,)), tmp_path / "out"
+    asked, _ = look(question, out, monkeypatch, 1e-4)
+    with setting.claimed(asked):
+        kept = json.loads((out / setting.QUESTION).read_text())
+    with (
+        pytest.raises(vt.UsageError, match=f"weights of {re.escape(known)} was"),
+        setting.claimed(replace(asked, runs=[run._replace(sha256="0" * 64) for run in asked.runs])),
+    ):
+        pass
+    del kept[f"weights of {known}"]  # as earlier versions wrote it
+    (out / setting.QUESTION).write_text(json.dumps(kept))
+    with setting.claimed(asked):
+        assert json.loads((out / setting.QUESTION).read_text())[f"weights of {known}"] == asked.runs[0].sha256
+
+
 @pytest.mark.parametrize("place", ["run", "resnet20_cifar"])
 def test_a_teachers_answers_take_time_whether_it_is_trained_here_or_not(place, compared, photos, monkeypatch):
     place = str(compared / "runs" / "resnet20_cifar-seed0") if place == "run" else place
@@ -360,6 +408,7 @@ def settled(photos, tmp_path, monkeypatch):
             out=tmp_path,
             prepared=prepare(data, source=source),
             seen=seen,
+            runs=[],
             seconds=60.0,
             arms=makers.arms(question, source, data, 60.0, seen),
             rates=defaultdict(lambda: 1e-3),
@@ -367,9 +416,6 @@ def settled(photos, tmp_path, monkeypatch):
         return before, *conduct._equal(before, Progress(quiet=True))
 
     return make
-
-
-MODELS = ("resnet20_cifar", "vit_pico_patch8_64")
 
 
 def test_equal_macs_are_equal_on_a_share_too(settled, photos):

@@ -12,9 +12,11 @@ import pytest
 import vitreous as vt
 from vitreous.cli.main import main
 from vitreous.comparison.arms import arms, data_of
+from vitreous.comparison.learned import begun
 from vitreous.comparison.question import Question
 from vitreous.comparison.worth import worth
 from vitreous.data.dataset import open_source
+from vitreous.models.describe import describe
 from vitreous.pretraining import verdict
 from vitreous.recipes import Wishes, choose
 from vitreous.run.plan import to_json
@@ -159,6 +161,25 @@ def test_models_that_are_named_stand_beside_and_no_arm_stands_twice(photos, lear
     found = made(photos, ["scratch", learned], models=("vit_pico_patch4_32", "resnet20_cifar"))
     assert len(found) == 5 and "resnet20_cifar, scratch" in found
     assert found["weights of mae"].unlearned == "vit_pico_patch4_32, scratch"
+
+
+def test_the_control_is_the_same_network_with_its_options(photos, learned):
+    question = Question(data=str(photos), init=("scratch", str(learned)), models=("auto", "vit_pico_patch4_32"))
+    source = open_source(str(photos))
+    (run,) = begun(question)
+
+    def controlled(model, **options):
+        runs = [run._replace(network=replace(run.network, model=model, options=options))]
+        found = {a.name: a for a in arms(question, source, data_of(question, source), 100.0, runs=runs)}
+        return found[found["weights of mae"].unlearned], found[found["weights of mae"].longer]
+
+    twin, longer = controlled("hybrid_tiny_32", mixer="conv")
+    assert twin.name == "auto, convolution for attention, scratch"
+    assert twin.run.network.options == longer.run.network.options == {"mixer": "conv"}
+    half, longer = controlled("vit_pico_patch4_32", depth=2)
+    assert half.name == "vit_pico_patch4_32 as in weights of mae, scratch" and half.run.network.options == {"depth": 2}
+    described = describe("vit_pico_patch4_32", half.run.network.size, half.run.network.classes, {"depth": 2})
+    assert half.macs == longer.macs == described.macs
 
 
 def test_where_lengths_are_set_the_time_is_not_counted_and_what_is_frozen_trains_no_step(photos, learned):

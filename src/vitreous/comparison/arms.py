@@ -5,29 +5,22 @@ An arm that cannot be is an arm with the reason; the others are not lost.
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import torch
-
-from vitreous import duration, models, recipes
-from vitreous.comparison.learned import Learned, learned
-from vitreous.comparison.question import AUTO, PRETRAINED, SCRATCH, SMALL, USUAL, Question
+from vitreous import duration, recipes
+from vitreous.comparison.entries import Entry, Mixer, entries
+from vitreous.comparison.learned import Begun, begun, learned
+from vitreous.comparison.question import AUTO, PRETRAINED, SCRATCH, USUAL, Question
 from vitreous.data.dataset import Source
 from vitreous.data.prepare import DataConfig
 from vitreous.errors import DamagedFile, NoSpace, Unreachable, UsageError
 from vitreous.models.describe import describe
 from vitreous.recipes.auto import Glance, glance
 from vitreous.run.plan import Run
-
-Mixer = Literal["attention", "conv", "none"]
-TWINS: dict[Mixer, str] = {"none": "{} without attention", "conv": "{}, convolution for attention"}
-_SMALL_SIDE = 48  # pixels; see question.SMALL
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,20 +87,18 @@ def lengthened(arm: Arm, length: str, source: Source, seen: Glance) -> Arm:
     return replace(arm, wishes=wishes, run=replace(arm.run, train=run.train, task=run.task))
 
 
-class _Entry(NamedTuple):
-    name: str
-    model: str
-    mixer: Mixer | None
-    untaught: str = ""
-    frozen: bool = False  # only the classifier is trained
+def data_of(
+    question: Question, source: Source, seen: Glance | None = None, *, runs: Sequence[Begun] | None = None
+) -> DataConfig:
+    """The data that all arms share: split, and preprocessing at the size of the question or of the pictures.
 
-
-def data_of(question: Question, source: Source, seen: Glance | None = None) -> DataConfig:
-    """The data that all arms share: split, and preprocessing at the size of the question or of the pictures."""
+    The arguments are those of ``arms``.
+    """
+    runs = begun(question) if runs is None else runs
     # weights of others were learned from larger pictures than what is usual from scratch
     model = "resnet18" if PRETRAINED in question.init else AUTO
     changes = tuple(c for c in question.set if c.lstrip().startswith("data."))
-    size = question.size or next((own.network.size for own in learned(question)), None)
+    size = question.size or next((own.network.size for own in learned(runs)), None)
     wishes = recipes.Wishes(data=question.data, recipe="scratch", model=model, size=size, set=changes)
     run, _ = recipes.choose(wishes, source, seen=seen)
     if PRETRAINED in question.init and size is None and AUTO in (question.models or USUAL):
@@ -116,7 +107,15 @@ def data_of(question: Question, source: Source, seen: Glance | None = None) -> D
     return run.data
 
 
-def arms(question: Question, source: Source, data: DataConfig, seconds: float, seen: Glance | None = None) -> list[Arm]:
+def arms(
+    question: Question,
+    source: Source,
+    data: DataConfig,
+    seconds: float,
+    seen: Glance | None = None,
+    *,
+    runs: Sequence[Begun] | None = None,
+) -> list[Arm]:
     """All arms of ``question``, the whole of the pictures first.
 
     Args:
@@ -124,13 +123,15 @@ def arms(question: Question, source: Source, data: DataConfig, seconds: float, s
         data: what the arms share.
         seconds: budget of one run.
         seen: what a glance at the pictures found, so that they are not opened again for every arm.
+        runs: that arms begin with, so that they are not read again.
 
     Raises:
         UsageError: settings that fit no arm.
         Unreachable: no arm can begin, as the published weights cannot be fetched.
     """
     seen = glance(source) if seen is None else seen
-    makers = [_Maker(question, source, data, seconds, init, seen=seen) for init in question.init]
+    own = learned(begun(question) if runs is None else runs)
+    makers = [_Maker(question, source, data, seconds, init, seen=seen, own=own) for init in question.init]
     shares = sorted(question.fractions, reverse=True)
     found = [arm for share in shares for maker in makers for arm in maker.make(share)]
     if not any(arm.run for arm in found):
@@ -147,11 +148,19 @@ class _Maker:
     """Makes the arms that begin in one way."""
 
     def __init__(
-        self, question: Question, source: Source, data: DataConfig, seconds: float, init: str, *, seen: Glance
+        self,
+        question: Question,
+        source: Source,
+        data: DataConfig,
+        seconds: float,
+        init: str,
+        *,
+        seen: Glance,
+        own: Sequence[Begun],
     ) -> None:
         self.question, self.source, self.data, self.init, self.seen = question, source, data, init, seen
         self.seconds = seconds
-        self.learned = {own.place: own for own in learned(question)}
+        self.learned = {run.place: run for run in own}  # without labels
         self.offline = ""  # the hub is asked until it cannot be reached once
 
     def make(self, fraction: float) -> Iterator[Arm]:
@@ -159,7 +168,7 @@ class _Maker:
         if self.init not in (SCRATCH, PRETRAINED):
             alike = [place for place in self.question.init if Path(place).name == Path(self.init).name]
             name = Path(self.init) if len(alike) > 1 else Path(self.init).name
-            entry = _Entry(f"weights of {name}", AUTO, None)
+            entry = Entry(f"weights of {name}", AUTO, None)
             if self.init in self.learned:
                 yield from self._controlled(entry, self.learned[self.init], fraction)
             else:
@@ -175,22 +184,24 @@ class _Maker:
                 impossible |= {entry.name} if arm.run is None else set()
                 yield arm
             elif entry.mixer in (None, "attention"):  # nobody has published weights of twins, nor of what auto is here
-                yield self._arm(_Entry(AUTO, AUTO, None) if entry.name == AUTO else entry, fraction)
+                yield self._arm(Entry(AUTO, AUTO, None) if entry.name == AUTO else entry, fraction)
 
-    def _entries(self, teacher: str | None) -> list[_Entry]:
+    def _entries(self, teacher: str | None) -> list[Entry]:
         """Whom the question names; where it is about weights that were learned without labels, their network."""
         if self.learned and not self.question.models:
-            return [] if self.init == SCRATCH else [_Entry(AUTO, AUTO, None)]
+            return [] if self.init == SCRATCH else [Entry(AUTO, AUTO, None)]
         return entries(self.question.models, self.data.preprocess.size, teacher)
 
-    def _controlled(self, entry: _Entry, own: Learned, fraction: float) -> Iterator[Arm]:
+    def _controlled(self, entry: Entry, own: Begun, fraction: float) -> Iterator[Arm]:
         """Weights that were learned without labels, trained and frozen, and what shows whether that was worth it."""
         begun = [self._arm(e, fraction) for e in (entry, entry._replace(name=f"{entry.name}, frozen", frozen=True))]
         if SCRATCH not in self.question.init:
             yield from begun
             return
-        named = [e for e in self._entries(None) if e.model == own.network.model and e.mixer in (None, "attention")]
-        unlearned, longer = f"{(named[0].name if named else own.network.model)}, {SCRATCH}", ""
+        others = {e.name: e for e in self._entries(None)}
+        named = [name for name, e in others.items() if e.builds(own.network.model, own.network.options)]
+        other = f"{own.network.model} as in {entry.name}" if own.network.model in others else own.network.model
+        unlearned, longer = f"{named[0] if named else other}, {SCRATCH}", ""
         if not named:
             yield self._scratch(own, unlearned, self.seconds, fraction)
         if self.question.equal == "time" and not self.question.length:
@@ -198,15 +209,13 @@ class _Maker:
             yield self._scratch(own, longer, self.seconds + own.seconds, fraction)
         yield from (replace(arm, unlearned=unlearned, longer=longer) for arm in begun)
 
-    def _scratch(self, own: Learned, name: str, seconds: float, fraction: float) -> Arm:
+    def _scratch(self, own: Begun, name: str, seconds: float, fraction: float) -> Arm:
         """The network of ``own`` as if nothing had been learned."""
-        maker = _Maker(self.question, self.source, self.data, seconds, SCRATCH, seen=self.seen)
-        arm = replace(maker._arm(_Entry(own.network.model, own.network.model, None), fraction), name=name)
-        if arm.run is None:
-            return arm
-        return replace(arm, run=replace(arm.run, network=replace(arm.run.network, options=own.network.options)))
+        maker = _Maker(self.question, self.source, self.data, seconds, SCRATCH, seen=self.seen, own=[own])
+        entry = Entry(own.network.model, own.network.model, None, options=own.network.options)
+        return replace(maker._arm(entry, fraction), name=name)
 
-    def _arm(self, entry: _Entry, fraction: float) -> Arm:
+    def _arm(self, entry: Entry, fraction: float) -> Arm:
         several = len(self.question.init) > 1 and self.init in (SCRATCH, PRETRAINED)
         name, untaught = (f"{n}, {self.init}" if several and n else n for n in (entry.name, entry.untaught))
         arm = Arm(name=name, model=entry.model, init=self.init, fraction=fraction, mixer=entry.mixer)
@@ -234,7 +243,7 @@ class _Maker:
         """Whether published weights are read at their own size, as nobody else says one."""
         return bool(self.init == PRETRAINED and self.learned and self.question.size is None)
 
-    def _wishes(self, entry: _Entry) -> recipes.Wishes:
+    def _wishes(self, entry: Entry) -> recipes.Wishes:
         begun: dict[str, dict[str, Any]] = {SCRATCH: {"recipe": "scratch"}, PRETRAINED: {"pretrained": True}}
         about = [c for c in self.question.set if entry.untaught or not (self.question.teacher and _of_teacher(c))]
         if entry.frozen:
@@ -250,59 +259,13 @@ class _Maker:
             **begun.get(self.init, {"weights": self.init}),
         )
 
-    def _run(self, wishes: recipes.Wishes, entry: _Entry, fraction: float) -> Run:
+    def _run(self, wishes: recipes.Wishes, entry: Entry, fraction: float) -> Run:
         run, _ = recipes.choose(wishes, self.source, fraction=fraction, seen=self.seen)
-        if entry.mixer is not None:
-            options = {**run.network.options, "mixer": entry.mixer}
-            run = replace(run, network=replace(run.network, options=options))
+        options = {**run.network.options, **entry.settled}
+        run = replace(run, network=replace(run.network, options=options))
         data = replace(self.data, preprocess=run.data.preprocess) if self._own_size else self.data
         return replace(run, data=replace(data, fraction=fraction))
 
 
-def entries(named: Sequence[str], size: int, teacher: str | None = None) -> list[_Entry]:
-    """The models to compare at ``size``, the first that can be had without attention followed by its twins.
-
-    ``teacher`` adds that one, or else the first transformer, as its pupil.
-
-    Raises:
-        UsageError: none of them is a transformer, so there is nobody to teach.
-    """
-    found: list[_Entry] = []
-    twinned = False
-    for name in named or (SMALL if size <= _SMALL_SIDE else USUAL):
-        model = recipes.transformer(size) if name == AUTO else name
-        if twinned or not has_mixer(model):
-            found.append(_Entry(name, model, None))
-            continue
-        twinned = True
-        found.append(_Entry(name, model, "attention"))
-        found += [_Entry(words.format(name), model, mixer) for mixer, words in TWINS.items()]
-    if teacher is None:
-        return found
-    pupils = [e for e in found if e.mixer == "attention"] or [e for e in found if has_attention(e.model)]
-    if not pupils:
-        raise UsageError("--teacher teaches a transformer, and --models names none; add auto.")
-    name = pupils[0].name
-    return [*found, _Entry(f"{name}, taught by {_short(teacher)}", pupils[0].model, None, untaught=name)]
-
-
-def _short(place: str) -> str:
-    """A run folder by its last name; models and published weights as they are."""
-    return Path(place).absolute().name if Path(place).is_dir() else place.removeprefix("hub:")
-
-
 def _of_teacher(change: str) -> bool:
     return change.lstrip().startswith("teacher.")
-
-
-def has_mixer(model: str) -> bool:
-    """Whether the family of ``model`` can be built without attention."""
-    module, _, config = models.FAMILIES[models.find(model).family]
-    return any(f.name == "mixer" for f in dataclasses.fields(getattr(importlib.import_module(module), config)))
-
-
-def has_attention(model: str) -> bool:
-    """Whether any layer of ``model`` is attention."""
-    with torch.device("meta"):
-        backbone = models.create(model, size=models.find(model).size)
-    return any(hasattr(module, "attend") for module in backbone.modules())

@@ -83,7 +83,7 @@ def _equal(setting: Setting, progress: Progress) -> tuple[Setting, Job | None, s
         return setting, None, f"{question.length}, as was set."
     time = duration.show(setting.seconds)
     if question.equal == "time":
-        more = " whose name does not say more" if learned(question) else ""
+        more = " whose name does not say more" if learned(setting.runs) else ""
         told = f"{time} of wall-clock time a run{more}, from its first look at the data to its last step."
         return setting, None, told
     reference = setting.reference

@@ -11,11 +11,11 @@ from typing import Any
 
 from vitreous import duration
 from vitreous.comparison.arms import Arm, arms, data_of
-from vitreous.comparison.learned import learned
+from vitreous.comparison.learned import Begun, begun, learned
 from vitreous.comparison.probe import seconds_per_picture
 from vitreous.comparison.question import Question, default_budget
 from vitreous.config import diff
-from vitreous.data.dataset import Source, open_source
+from vitreous.data.dataset import open_source
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import BadData, UsageError, VitreousError
 from vitreous.recipes.auto import Glance, glance
@@ -36,6 +36,7 @@ class Setting:
     out: Path
     prepared: Prepared
     seen: Glance
+    runs: list[Begun]  # that arms begin with
     seconds: float  # of one run, or of the reference
     arms: list[Arm]
     rates: dict[str, float]  # arm to seconds a picture
@@ -62,7 +63,8 @@ def settle(
     """
     source = open_source(question.data)
     seen = glance(source)
-    data = data_of(question, source, seen)
+    runs = begun(question)
+    data = data_of(question, source, seen, runs=runs)
     prepared = prepare(data, source=source, progress=look)
     if not len(prepared.test):
         raise BadData("No picture is left for a test part, and models are compared on that; bring more pictures.")
@@ -70,32 +72,33 @@ def settle(
     seconds = (
         duration.seconds(question.budget)
         if question.budget
-        else _default(question, earlier, source, data.preprocess.size)
+        else _default(runs, earlier, len(source), data.preprocess.size)
     )
     if earlier is not None:  # before time is spent on trials
-        _refuse_another(out, earlier, _asked(question, prepared, seconds))
+        _refuse_another(out, earlier, _asked(question, prepared, runs, seconds))
     say("Trying how fast each model learns.")
-    found, rates = _tried(_marked(arms(question, source, data, seconds, seen), prepared), prepared, threads)
+    found = arms(question, source, data, seconds, seen, runs=runs)
+    rates, reasons = _tried(found, prepared, threads)
     if not rates:
-        raise UsageError(f"None of the models can be trained here; {found[0].name}: {found[0].reason}")
-    least = _least(question, found, rates, len(prepared.train))
-    if least is not None and least[1] > seconds and earlier is None:
-        if question.budget is not None:
-            raise UsageError(
-                f"A budget of {question.budget} is less than one pass of {least[0]} over the {len(prepared.train):,} "
-                f"training pictures, which takes about {duration.show(least[1])}; give --budget "
-                f"{duration.show(math.ceil(1.5 * least[1]))} or more, or name other --models."
-            )
-        seconds = float(math.ceil(1.5 * least[1]))
-        found, rates = _tried(_marked(arms(question, source, data, seconds, seen), prepared), prepared, threads)
-    return Setting(question=question, out=out, prepared=prepared, seen=seen, seconds=seconds, arms=found, rates=rates)
+        first = found[0]
+        raise UsageError(f"None of the models can be trained here; {first.name}: {first.reason or reasons[first.name]}")
+    if earlier is None and not question.length:
+        enough = _enough(question, found, rates, len(prepared.train))
+        if enough > seconds:
+            seconds = enough
+            found = arms(question, source, data, seconds, seen, runs=runs)
+    found = [replace(arm, run=None, reason=reasons[arm.name]) if arm.name in reasons else arm for arm in found]
+    found = _marked(found, prepared)
+    return Setting(
+        question=question, out=out, prepared=prepared, seen=seen, runs=runs, seconds=seconds, arms=found, rates=rates
+    )
 
 
-def _default(question: Question, earlier: dict[str, Any] | None, source: Source, size: int) -> float:
+def _default(runs: Sequence[Begun], earlier: dict[str, Any] | None, pictures: int, size: int) -> float:
     """As long as learning without labels took, where that is what the question is about."""
     if earlier:
         return float(earlier["seconds"])
-    return max((own.seconds for own in learned(question)), default=default_budget(len(source), size))
+    return max((own.seconds for own in learned(runs)), default=default_budget(pictures, size))
 
 
 def _marked(found: Sequence[Arm], prepared: Prepared) -> list[Arm]:
@@ -117,12 +120,12 @@ def _marked(found: Sequence[Arm], prepared: Prepared) -> list[Arm]:
     return marked
 
 
-def _tried(found: Sequence[Arm], prepared: Prepared, threads: int) -> tuple[list[Arm], dict[str, float]]:
-    """The arms, those that cannot take a single step with the reason, and the seconds a picture of the others."""
+def _tried(found: Sequence[Arm], prepared: Prepared, threads: int) -> tuple[dict[str, float], dict[str, str]]:
+    """By name, the seconds a picture of every arm, and the reason of those that cannot take a single step."""
     rates: dict[str, float] = {}
     reasons: dict[str, str] = {}
     for arm in found:
-        if arm.run is None or arm.name in rates or arm.name in reasons:
+        if arm.run is None or arm.name in rates or arm.name in reasons:  # fractions share a name
             continue
         try:
             rates[arm.name] = seconds_per_picture(arm.run, prepared, threads)
@@ -132,27 +135,35 @@ def _tried(found: Sequence[Arm], prepared: Prepared, threads: int) -> tuple[list
             if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
                 raise
             reasons[arm.name] = "It does not fit into the memory."
-    return [replace(a, run=None, reason=reasons[a.name]) if a.name in reasons else a for a in found], rates
+    return rates, reasons
 
 
-def _least(
-    question: Question, found: Sequence[Arm], rates: dict[str, float], pictures: int
-) -> tuple[str, float] | None:
-    """The arm that is slowest of those with a budget, and the seconds of its epoch."""
-    if question.length:
-        return None
+def _enough(question: Question, found: Sequence[Arm], rates: dict[str, float], pictures: int) -> float:
+    """Seconds of one and a half passes of the slowest arm of those with a budget; 0 where a budget was given.
+
+    Raises:
+        UsageError: the budget that was given is less than one pass.
+    """
     held = [arm.name for arm in found if arm.name in rates]
-    if question.equal != "time":
-        held = held[:1]
-    name = max(held, key=lambda n: rates[n])
-    return name, rates[name] * pictures
+    slowest = max(held if question.equal == "time" else held[:1], key=lambda name: rates[name])
+    least = rates[slowest] * pictures
+    enough = float(math.ceil(1.5 * least))
+    if question.budget is None:
+        return enough
+    if least > duration.seconds(question.budget):
+        raise UsageError(
+            f"A budget of {question.budget} is less than one pass of {slowest} over the {pictures:,} training "
+            f"pictures, which takes about {duration.show(least)}; give --budget {duration.show(enough)} or more, or "
+            "name other --models."
+        )
+    return 0.0
 
 
 @contextmanager
 def claimed(setting: Setting) -> Iterator[None]:
     """The folder of the comparison, for us alone, and for this question alone."""
     out, there = setting.out, setting.out / QUESTION
-    asked = _asked(setting.question, setting.prepared, setting.seconds)
+    asked = _asked(setting.question, setting.prepared, setting.runs, setting.seconds)
     if out.is_file() or (out.is_dir() and not there.exists() and any(out.iterdir())):
         raise UsageError(f"{out} is there already and holds no comparison; choose another folder with --out.")
     out.mkdir(parents=True, exist_ok=True)
@@ -163,19 +174,23 @@ def claimed(setting: Setting) -> Iterator[None]:
         yield
 
 
-def _asked(question: Question, prepared: Prepared, seconds: float) -> dict[str, Any]:
+def _asked(question: Question, prepared: Prepared, runs: Sequence[Begun], seconds: float) -> dict[str, Any]:
     """All that another call must share to go on."""
     return {
         "question": asdict(question) | {"data": prepared.config.source},
         "seconds": seconds,
         "data": prepared.digests,
-        **{f"weights of {own.place}": own.sha256 for own in learned(question)},
+        **{f"weights of {run.place}": run.sha256 for run in runs},
     }
 
 
 def _refuse_another(out: Path, earlier: dict[str, Any], asked: dict[str, Any]) -> None:
-    # further seeds are the same question, asked more thoroughly
-    changes = [c for c in diff(earlier, _plain(asked)) if c[0] != "question.seeds"]
+    changes = [
+        (name, before, now)
+        for name, before, now in diff(earlier, _plain(asked))
+        # further seeds are the same question, asked more thoroughly; earlier versions did not say all weights
+        if name != "question.seeds" and not (name.startswith("weights of ") and before is None)
+    ]
     if changes:
         name, before, now = changes[0]
         what = "the data has changed" if name.startswith("data.") else f"{name} was {before}, is {now}"

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitreous.comparison.arms import Arm, Mixer
+from vitreous.comparison.arms import Arm
+from vitreous.comparison.entries import Mixer
 from vitreous.comparison.statistics import Interval, Right, over_pictures, over_seeds
 from vitreous.errors import DamagedFile
 from vitreous.predictor import Predictor
