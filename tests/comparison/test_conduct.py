@@ -98,6 +98,45 @@ def test_arms_that_begin_with_a_run_go_on_too(equal, compared, photos, tmp_path,
     assert settled["tune"]["pictures"], "what the run settled itself is what a second call must overlook"
 
 
+def test_a_pupil_and_an_arm_that_knows_test_pictures_go_through_to_page_and_verdict(compared, photos, tmp_path, capsys):
+    known, teacher = tmp_path / "old", compared / "runs" / "resnet20_cifar-seed0"
+    few = ["train.steps=2", "train.batch=8"]
+    vt.train(photos, model="resnet20_cifar", size=32, out=known, set=[*few, "data.split_salt=other"], quiet=True)
+    capsys.readouterr()
+    found = vt.compare(
+        photos,
+        models="vit_pico_patch4_32",
+        init=["scratch", str(known)],
+        teacher=teacher,
+        fractions=(0.5, 1.0),
+        size=32,
+        seeds=1,
+        set=few,
+        out=tmp_path / "out",
+    )
+    alone, taught, leaked = (
+        "vit_pico_patch4_32, scratch",
+        f"vit_pico_patch4_32, taught by {teacher.name}, scratch",
+        "weights of old",
+    )
+    assert {arm.name for arm in found.whole[:2]} == {alone, taught} and all(arm.runs for arm in found.arms), found.arms
+    flattered = found.whole[2]
+    assert flattered.name == leaked and flattered.begun.endswith("(knows test pictures)")
+    assert flattered.leak in capsys.readouterr().err, "which is said before the first step"
+
+    remarks = " ".join(found.remarks)
+    assert f"{leaked} is not judged, whatever its score. {flattered.leak}" in found.remarks
+    assert leaked not in found.verdict and f"The teacher {teacher} " in remarks
+    assert {frozenset(names[:2]) for names in found.pairs} == {frozenset((alone, taught))} and len(found.pairs) == 1
+    assert {curve.name for curve in found.growth} == {alone, taught} and "2 fractions do not tell" in remarks
+
+    page = html.unescape((tmp_path / "out" / "comparison.html").read_text()).replace("<wbr>", "")
+    assert flattered.leak.split(": ")[-1] in page and "(knows test pictures)" in page and "What more pictures" in page
+    stored = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [arm["leak"] for arm in stored["arms"][:3]] == [None, None, flattered.leak]
+    assert {arm["teacher"] for arm in stored["arms"] if arm["name"] == taught} == {str(teacher)}
+
+
 def test_another_question_in_the_same_folder_is_refused(compared, photos, capsys):
     assert run("compare", photos, "--models", "resnet20_cifar", "--set", "train.steps=3", "--out", compared) == 2
     assert "holds the answer to another question" in " ".join(capsys.readouterr().err.split())
