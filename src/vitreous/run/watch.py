@@ -28,7 +28,7 @@ from vitreous.tasks.task import Gather, SelfSupervised
 from vitreous.training.device import Device
 from vitreous.types import Batch
 
-CLEAR = 1.96  # standard deviations of a difference of two shares, from which on it is one
+CLEAR = 3.0  # deviations from which on two shares differ: the best of some 20 looks is held against the first
 LOOKED = 16  # pictures whose attention is looked at
 MOST = 2_000  # pictures of train, and of validation, that are asked each time
 PENALTY = 1e-2  # of the regression, always the same, so that evaluations can be compared
