@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-
 from vitreous import models, recipes
 from vitreous.comparison.question import AUTO, SMALL, USUAL
 from vitreous.errors import UsageError
+from vitreous.models.describe import has_attention, outline
 
 Mixer = Literal["attention", "conv", "none"]
 TWINS: dict[Mixer, str] = {"none": "{} without attention", "conv": "{}, convolution for attention"}
@@ -69,7 +68,7 @@ def entries(named: Sequence[str], size: int, teacher: str | None = None) -> list
         found += [Entry(words.format(name), model, mixer) for mixer, words in TWINS.items()]
     if teacher is None:
         return found
-    pupils = [e for e in found if e.mixer == "attention"] or [e for e in found if has_attention(e.model)]
+    pupils = [e for e in found if e.mixer == "attention"] or [e for e in found if has_attention(outline(e.model))]
     if not pupils:
         raise UsageError("--teacher teaches a transformer, and --models names none; add auto.")
     name = pupils[0].name
@@ -85,10 +84,3 @@ def has_mixer(model: str) -> bool:
     """Whether the family of ``model`` can be built without attention."""
     module, _, config = models.FAMILIES[models.find(model).family]
     return any(f.name == "mixer" for f in dataclasses.fields(getattr(importlib.import_module(module), config)))
-
-
-def has_attention(model: str) -> bool:
-    """Whether any layer of ``model`` is attention."""
-    with torch.device("meta"):
-        backbone = models.create(model, size=models.find(model).size)
-    return any(hasattr(module, "attend") for module in backbone.modules())

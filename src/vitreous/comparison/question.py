@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from vitreous import duration, models
 from vitreous.errors import UsageError
+from vitreous.recipes.wishes import LENGTHS, named
 
 AUTO = "auto"
 """The transformer that the recipes would take for pictures of this size."""
@@ -27,7 +28,6 @@ USUAL = (
 Equal = Literal["time", "epochs", "steps", "macs"]
 SCRATCH, PRETRAINED = "scratch", "pretrained"
 
-_LENGTHS = ("train.steps", "train.epochs", "train.budget_seconds")
 _DECIDED = {  # what compare decides itself, and the option that says so
     "seed": "--seeds",
     "weights": "--init",
@@ -72,7 +72,7 @@ class Question:
     @property
     def length(self) -> str | None:
         """The length that ``set`` gives every run, if it does."""
-        return next((change.strip() for change in self.set if _field(change) in _LENGTHS), None)
+        return next((change.strip() for change in self.set if named([change]).keys() & LENGTHS), None)
 
     def refuse(self) -> None:
         """Refuse what can have no meaning.
@@ -104,19 +104,16 @@ class Question:
         self._refuse_set()
 
     def _refuse_set(self) -> None:
-        for change in self.set:
-            option = _DECIDED.get(_field(change))
+        for name, value in named(self.set).items():
+            option = _DECIDED.get(name)
             if option:
-                raise UsageError(f"--set {change} contradicts {option}, which decides that for all arms; use {option}.")
+                raise UsageError(
+                    f"--set {name}={value} contradicts {option}, which decides that for all arms; use {option}."
+                )
         if self.length and self.budget is not None:
             raise UsageError(f"Give either --budget or --set {self.length}, not both.")
         if self.length and self.equal != "time":
             raise UsageError(f"--set {self.length} makes that equal; leave out --equal {self.equal}.")
-
-
-def _field(change: str) -> str:
-    """The dotted name in ``"name=value"``."""
-    return change.partition("=")[0].strip()
 
 
 def default_budget(pictures: int, size: int) -> float:

@@ -14,6 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous import models
+from vitreous.models.backbone import Backbone
 
 
 class Description(NamedTuple):
@@ -37,12 +38,21 @@ def describe(
         UsageError: an unknown name or option, or a size the family cannot take.
     """
     side = models.find(name).size if size is None else size
-    with torch.device("meta"):
-        backbone = models.create(name, size=side, options=options).eval()
-        image = torch.empty(1, 3, side, side)
+    backbone, image = outline(name, side, options).eval(), torch.empty(1, 3, side, side, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         backbone(image)
     head = backbone.width * classes
     params = sum(p.numel() for p in backbone.parameters()) + head + backbone.summaries * classes
     macs = counter.get_total_flops() // 2 + head
     return Description(name, side, params, macs, backbone.dims, backbone.strides, backbone.width)
+
+
+def outline(name: str, size: int | None = None, options: Mapping[str, Any] | None = None) -> Backbone:
+    """The backbone called ``name`` as shapes alone, which takes neither time nor memory; sizes as in ``describe``."""
+    with torch.device("meta"):
+        return models.create(name, size=models.find(name).size if size is None else size, options=options)
+
+
+def has_attention(backbone: Backbone) -> bool:
+    """Whether any layer of it is attention."""
+    return any(hasattr(module, "attend") for module in backbone.modules())

@@ -17,6 +17,7 @@ from vitreous.data.dataset import BUILTIN
 from vitreous.data.mix import MixConfig
 from vitreous.errors import UsageError
 from vitreous.models.costs import costs
+from vitreous.models.describe import has_attention, outline
 from vitreous.network import NetworkConfig
 from vitreous.recipes import scratch
 from vitreous.recipes.wishes import Wishes, named
@@ -177,8 +178,6 @@ def _optim(network: NetworkConfig) -> OptimConfig:
     The decay of 0.75 a block is that of networks of 12 blocks (Bao et al. 2022, BEiT, appendix); in deeper ones the
     lowest blocks would stand still, so there it is as much over all blocks together.
     """
-    with torch.device("meta"):
-        backbone = models.create(network.model, size=network.size, options=network.options)
-    convolutional = not any(hasattr(module, "attend") for module in backbone.modules())
+    backbone = outline(network.model, network.size, network.options)
     decay = 0.75 ** min(1.0, 12 / len(backbone.groups()))
-    return OptimConfig(name="adamw", lr=1e-3 if convolutional else 3e-4, layer_decay=round(decay, 3))
+    return OptimConfig(name="adamw", lr=3e-4 if has_attention(backbone) else 1e-3, layer_decay=round(decay, 3))
