@@ -121,7 +121,7 @@ def test_a_pupil_and_an_arm_that_knows_test_pictures_go_through_to_page_and_verd
     )
     assert {arm.name for arm in found.whole[:2]} == {alone, taught} and all(arm.runs for arm in found.arms), found.arms
     flattered = found.whole[2]
-    assert flattered.name == leaked and flattered.begun.endswith("(knows test pictures)")
+    assert flattered.name == leaked and flattered.begun.endswith("(knows held-out pictures)")
     assert flattered.leak in capsys.readouterr().err, "which is said before the first step"
 
     remarks = " ".join(found.remarks)
@@ -131,7 +131,9 @@ def test_a_pupil_and_an_arm_that_knows_test_pictures_go_through_to_page_and_verd
     assert {curve.name for curve in found.growth} == {alone, taught} and "2 fractions do not tell" in remarks
 
     page = html.unescape((tmp_path / "out" / "comparison.html").read_text()).replace("<wbr>", "")
-    assert flattered.leak.split(": ")[-1] in page and "(knows test pictures)" in page and "What more pictures" in page
+    assert (
+        flattered.leak.split(": ")[-1] in page and "(knows held-out pictures)" in page and "What more pictures" in page
+    )
     stored = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert [arm["leak"] for arm in stored["arms"][:3]] == [None, None, flattered.leak]
     assert {arm["teacher"] for arm in stored["arms"] if arm["name"] == taught} == {str(teacher)}
@@ -280,7 +282,9 @@ def test_the_transformer_with_twins_is_taught_and_nobody_else(photos):
     assert own.run.train == taught.run.train, "the teacher's time is part of the same budget"
 
 
-def test_arms_that_know_test_pictures_are_marked_and_what_a_teacher_run_knows_is_no_scratch(compared, photos):
+def test_arms_that_know_test_pictures_are_marked_and_what_a_teacher_run_knows_is_no_scratch(
+    compared, photos, monkeypatch
+):
     known = str(compared / "runs" / "resnet20_cifar-seed0")
     question = Question(data=str(photos), models=("auto",), init=("scratch", known), size=32, teacher=known)
     source = open_source(str(photos))
@@ -293,6 +297,9 @@ def test_arms_that_know_test_pictures_are_marked_and_what_a_teacher_run_knows_is
         assert told[:3] == [""] * 3
         assert [("test pictures: the accuracy on them flatters" in leak) for leak in told[3:]] == [leaks] * 2
         assert not leaks or (told[3].startswith("The teacher ") and told[4].startswith("The weights of "))
+    monkeypatch.setattr(setting, "shown_before", lambda *a: [])
+    told = [arm.leak for arm in setting._marked(found, prepared)]
+    assert told[:3] == [""] * 3 and all("validation pictures" in leak for leak in told[3:]), "by which arms are ranked"
 
 
 def test_the_pictures_are_opened_once_for_all_arms(photos):

@@ -195,7 +195,7 @@ def test_what_knows_test_pictures_is_not_judged_however_good_it_looks():
     assert (found.verdict, found.pairs) == (alone.verdict, alone.pairs) and found.verdict.startswith("Use a")
     assert found.remarks == [*alone.remarks, f"weights of old is not judged, whatever its score. {leak}"]
     only = judge([flattered])
-    assert only.verdict.startswith("All arms that finished know test pictures") and only.pairs == []
+    assert only.verdict.startswith("All arms that finished know held-out pictures") and only.pairs == []
 
 
 def test_where_nothing_was_learned_nobody_is_recommended():

@@ -34,7 +34,7 @@ class Arm:
         untaught: the name of the same arm without its teacher.
         unlearned: the name of the same network from scratch, for an arm whose weights were learned without labels.
         longer: the name of that with the time that learning them took on top.
-        leak: that weights or teacher were trained on test pictures, in a sentence.
+        leak: that weights or teacher know pictures of test or validation, in a sentence.
         wishes: that the run was chosen for.
         run: with seed 0; None where there can be none.
         reason: why there can be none.

@@ -161,7 +161,7 @@ def _judged(setting: Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> Co
     # only now, when no other process of ours is at work
     speeds = {s.arm: found for s, found in zip(timed, measure([s.runs[0].folder for s in timed]), strict=True)}
     standings = [replace(s, speed=speeds.get(s.arm)) for s in standings]
-    # what knows test pictures is not ranked among the others
+    # what knows held-out pictures is not ranked among the others
     standings.sort(key=lambda s: (-s.arm.fraction, not s.runs, bool(s.leak), -s.validation if s.runs else 0.0))
     counts = {side: sum(each) for side, each in setting.prepared.class_counts.items()}
     complete = [s for s in standings if s.runs and s.arm.fraction == most]

@@ -19,7 +19,7 @@ from vitreous.data.dataset import open_source
 from vitreous.data.prepare import Prepared, prepare
 from vitreous.errors import BadData, UsageError, VitreousError
 from vitreous.recipes.auto import Glance, glance
-from vitreous.run.outcome import shown_before
+from vitreous.run.outcome import chosen_by_known, shown_before
 from vitreous.run.plan import read_json, to_json
 from vitreous.store.checkpoint import RunFolder
 from vitreous.store.files import write_atomic
@@ -102,13 +102,14 @@ def _default(runs: Sequence[Begun], earlier: dict[str, Any] | None, pictures: in
 
 
 def _marked(found: Sequence[Arm], prepared: Prepared) -> list[Arm]:
-    """The arms, those whose weights or teacher were trained on test pictures with that sentence."""
+    """The arms, those whose weights or teacher know pictures of test or validation with that sentence."""
     told: dict[str, str] = {}
 
     def leak(place: str, who: str) -> str:
         if who not in told:
-            there = Path(place).is_dir()
-            told[who] = " ".join(shown_before(RunFolder.open(place), prepared, who)) if there else ""
+            other = RunFolder.open(place) if Path(place).is_dir() else None
+            known = [] if other is None else [t(other, prepared, who) for t in (shown_before, chosen_by_known)]
+            told[who] = " ".join(sentence for said in known for sentence in said)
         return told[who]
 
     marked = []

@@ -110,13 +110,13 @@ class Standing:
 
     @property
     def leak(self) -> str:
-        """Of the arm: that its accuracy flatters, for it knows test pictures."""
+        """Of the arm: that its accuracy flatters, for it knows held-out pictures."""
         return self.arm.leak
 
     @property
     def begun(self) -> str:
         """How it began, for tables."""
-        return f"{self.arm.init} (knows test pictures)" if self.leak else self.arm.init
+        return f"{self.arm.init} (knows held-out pictures)" if self.leak else self.arm.init
 
     @property
     def is_scratch(self) -> bool:

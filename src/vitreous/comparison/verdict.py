@@ -1,7 +1,7 @@
 """From standings to sentences: which model to use, or that the data cannot tell; and what attention was worth.
 
 Pure: numbers in, words out. Arms that know more than these pictures could teach them, and arms from scratch, are judged
-apart, and only then held against each other, which is said. An arm that knows test pictures is not judged.
+apart, and only then held against each other, which is said. An arm that knows held-out pictures is not judged.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def judge(arms: Sequence[Contender], *, share: float = 0.15, guess: float = 0.0)
     said = [f"{arm.name} is not judged, whatever its score. {arm.leak}" for arm in flattered]
     if not ranked:
         if flattered:
-            return Judgement("All arms that finished know test pictures, so none is judged; compare others.", said, [])
+            return Judgement(
+                "All arms that finished know held-out pictures, so none is judged; compare others.", said, []
+            )
         return Judgement("No arm finished, so there is nothing to compare; the reasons are in the table.", [], [])
     best = max(ranked, key=lambda arm: arm.accuracy)
     if len(ranked) > 1 and over_pictures(best.right)[0] <= guess:
