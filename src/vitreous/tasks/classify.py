@@ -64,6 +64,7 @@ class ClassifyTask(Task):
     """
 
     weight: Tensor | None
+
     def __init__(
         self,
         network: Network,
