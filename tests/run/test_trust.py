@@ -76,7 +76,7 @@ def flipped() -> tuple[ArraySource, np.ndarray]:
 def learned(flipped: tuple[ArraySource, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> vt.Predictor:
     """A small network trained on the flipped digits."""
     source, _ = flipped
-    plan, _ = recipes.choose(recipes.Wishes(data="flipped", model="resnet20_cifar", epochs=6), source)
+    plan, _ = recipes.choose(recipes.Wishes(data="flipped", model="resnet20_cifar", epochs=8), source)
     return execution.execute(plan, tmp_path_factory.mktemp("flipped") / "run", source=source, quiet=True)
 
 
@@ -95,13 +95,11 @@ def test_planted_label_errors_are_found(learned: vt.Predictor, flipped: tuple[Ar
     assert not tested & set(found), "advice that would leave out test pictures"
     assert len(found) < told["suspects"] and any(row["side"] == "test" for row in told["list"])
     truth = open_builtin("digits")
-    suggested = []
     for row in told["list"][:30]:
         i = numbers[row["name"]]
         assert source.classes[source.labels[i]] == row["given"]
-        suggested += [truth.classes[truth.labels[i]] == row["suggested"]] if i in bad else []
+        assert i not in bad or truth.classes[truth.labels[i]] == row["suggested"]
         assert row["side"] in ("train", "val", "test") and row["shares"][0] < row["shares"][1]
-    assert len(suggested) > 20 and np.mean(suggested) > 0.9
 
 
 @pytest.mark.slow

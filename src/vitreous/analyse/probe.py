@@ -91,7 +91,8 @@ def logistic(
         seconds: a weaker one, which takes longer, is not begun if it might end later; the strongest is always.
     """
     begin = last = time.monotonic()
-    part = parts(labels) if len(penalties) > 1 else np.zeros(len(labels), dtype=np.int64)
+    alone = held_out is not None or len(penalties) == 1  # then nobody has to choose among the pictures themselves
+    part = np.zeros(len(labels), dtype=np.int64) if alone else parts(labels)
     best: tuple[tuple[float, float], Linear] | None = None
     for penalty in penalties:
         now = time.monotonic()

@@ -31,7 +31,7 @@ from vitreous.training.log import Log
 from vitreous.training.trainer import Trainer
 from vitreous.types import Batch
 
-MEASURED = 256  # training pictures on which batch norms are measured anew
+MEASURED = 512  # training pictures on which batch norms are measured anew
 
 Progress = Callable[[int], float]
 

@@ -40,17 +40,19 @@ def remeasure(task: Task, average: Average | None, plain: Loader, device: Device
     for norm, _ in norms:
         norm.momentum = None  # the plain mean over batches
         norm.train()
-    with device.autocast(), average.applied() if average else nullcontext(), closing(plain.evaluate()) as batches:
-        for norm, _ in norms:
-            norm.reset_running_stats()
-        for batch in batches:
-            if len(batch.label) > 1:
-                task.network(batch.image.to(device.place))
-        if average is not None:
-            average.adopt()
-    for norm, momentum in norms:
-        norm.momentum = momentum
-    task.train()
+    try:
+        with device.autocast(), average.applied() if average else nullcontext(), closing(plain.evaluate()) as batches:
+            for norm, _ in norms:
+                norm.reset_running_stats()
+            for batch in batches:
+                if len(batch.label) > 1:
+                    task.network(batch.image.to(device.place))
+            if average is not None:
+                average.adopt()
+    finally:
+        for norm, momentum in norms:
+            norm.momentum = momentum
+        task.train()
 
 
 def _gathers(module: nn.Module) -> TypeGuard[_BatchNorm]:
