@@ -32,6 +32,7 @@ class Counters:
     skipped: int = 0  # such steps in all
     restored: int = 0  # how often the weights went back to a milestone
     lr_scale: float = 1.0  # halved each time
+    halted: str = ""  # why the task ended its training; one that goes on knows of nothing it saw before
 
 
 class State:

@@ -142,7 +142,7 @@ class Trainer:
             due = self._plan.is_milestone(counters.step) or (self.config.evaluate_first and counters.step == 0)
             if due and counters.evaluated < counters.step:
                 self._milestone()
-            if self._halted or self.task.halted():
+            if self._halted or counters.halted:
                 self._halt()
                 return
             if counters.step >= self._plan.end or self._is_stale():
@@ -167,17 +167,20 @@ class Trainer:
 
     def _halt(self) -> None:
         """End before the plan does; what was best until then is kept, if anything was better than the beginning."""
-        counters, why = self._state.counters, self.task.halted()
+        counters = self._state.counters
+        if self._saved[0] < counters.step:
+            self._save(revise=False)
         if counters.best is None or counters.best_step == 0:
-            raise TrainingDiverged(why)
-        self.log.notice(f"{why} Kept are the weights of step {counters.best_step}.")
+            raise TrainingDiverged(counters.halted)
+        self.log.notice(f"{counters.halted} Kept are the weights of step {counters.best_step}.")
 
     def _advance(self, batch: Batch) -> Report:
         """One step and its row; three bad ones in a row lead back to the last milestone."""
         counters, step = self._state.counters, self._state.counters.step
         optim = self.config.optim
         factor = warmup_cosine(self._plan.progress(step + 0.5), optim.warmup, optim.last_lr) * counters.lr_scale
-        signals = (self._stop.number > 0, self._is_save_due(step + 1), bool(self.task.halted()))
+        counters.halted = counters.halted or self.task.halted()
+        signals = (self._stop.number > 0, self._is_save_due(step + 1), bool(counters.halted))
         report = self._stepper.update(batch, step, factor, signals)
         counters.step += 1
         row = self._row() | report.values | {"lr": optim.rate * factor, "gradient": report.norm}
@@ -206,6 +209,7 @@ class Trainer:
             self._compare(score)
             self._write(row)
         counters.evaluated = counters.step
+        counters.halted = counters.halted or self.task.halted()
         if counters.bad == 0:
             counters.milestone = counters.step
         self._save(score=score, milestone=counters.bad == 0)
