@@ -39,6 +39,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
         (["train", "digits", "--epoch", "3"], "--epochs"),
         (["train", "digits", "--epochs", "3", "--budget", "5m"], "not both"),
         (["train", "digits", "--budget", "5"], "write 5s or 5m"),
+        (["train", "digits", "--model", "vit_foo"], "did you mean vit_tiny_patch16_224"),
         (["train", "digits", "--model", "vit_smal_patch16_224"], "did you mean vit_small_patch16_224"),
         (["train", "digits", "--size", "2"], "--size must be at least"),
         (["train", "digits", "--set", "train.optim.lrr=1"], "did you mean lr?"),

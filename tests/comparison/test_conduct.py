@@ -5,19 +5,22 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 import shutil
 import time
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import vitreous as vt
+from vitreous import duration
 from vitreous.cli.main import main
 from vitreous.comparison import arms as makers
-from vitreous.comparison import conduct, probe, setting, work
+from vitreous.comparison import conduct, probe, setting, verdict, work
 from vitreous.comparison.entries import Entry, entries, has_mixer
 from vitreous.comparison.progress import Progress
 from vitreous.comparison.question import SMALL, USUAL, Question, default_budget, listed, numbers
@@ -31,6 +34,7 @@ from vitreous.recipes.auto import glance
 from vitreous.training.config import TrainConfig
 
 MODELS = ("resnet20_cifar", "vit_pico_patch8_64")
+SHORT = ["train.steps=2", "train.batch=8"]
 SMALLEST = ["--models", "resnet20_cifar,vit_small_patch14_dinov2", "--set", "train.steps=2", "--set", "train.batch=8"]
 
 
@@ -63,18 +67,22 @@ def test_the_page_loads_nothing_and_names_every_arm(compared):
 
 
 def test_more_seeds_go_on_from_those_that_are_there(compared, photos, monkeypatch):
-    begun = []
-    command = work.command
+    begun, timed = [], []
+    command, measure = work.command, conduct.measure
     monkeypatch.setattr(work, "command", lambda job: begun.append(job.label) or command(job))
+    monkeypatch.setattr(conduct, "measure", lambda folders: timed.append(folders) or measure(folders))
     found = vt.compare(
         photos,
         models=listed(SMALLEST[1]),
-        set=["train.steps=2", "train.batch=8"],
+        set=SHORT,
         seeds=2,
         out=compared,
         quiet=True,
     )
     assert begun == ["resnet20_cifar, seed 1"]
+    assert len(timed) == 1, "with a run more everything is timed anew"
+    again = vt.compare(photos, models=listed(SMALLEST[1]), set=SHORT, seeds=2, out=compared, quiet=True)
+    assert len(timed) == 1 and again.to_dict() == found.to_dict(), "where nothing was trained nothing is timed"
     arm = found.arms[0]
     assert [r.seed for r in arm.runs] == [0, 1] and arm.over_seeds is not None
     assert arm.right.shape == (2, found.data["counts"]["test"])
@@ -139,13 +147,37 @@ def test_a_pupil_and_an_arm_that_knows_test_pictures_go_through_to_page_and_verd
     assert {arm["teacher"] for arm in stored["arms"] if arm["name"] == taught} == {str(teacher)}
 
 
+@pytest.mark.parametrize("name", ["hybrid_tiny_32 without attention", "weights of resnet20_cifar-seed0"])
+def test_the_commands_to_go_on_with_make_the_same_network(name, compared, photos, tmp_path, monkeypatch, capsys):
+    weights = (
+        ["--init", compared / "runs/resnet20_cifar-seed0"] if "weights" in name else ["--models", "hybrid_tiny_32"]
+    )
+    monkeypatch.setattr(verdict, "judge", lambda arms, **_: verdict.Judgement("Take it.", [], [], name))
+    more = [word for change in SHORT for word in ("--set", change)]
+    assert run("compare", photos, *weights, *more, "--size", "32", "--seeds", "1", "--out", tmp_path / "out") == 0
+    use = json.loads((tmp_path / "out/comparison.json").read_text())["use"]
+    said = capsys.readouterr().out
+    assert use["name"] == name and f"next    {use['predict']}" in said and f"longer  {use['train']}" in said
+    assert use["train"] in html.unescape((tmp_path / "out/comparison.html").read_text())
+    _, *predict = shlex.split(use["predict"].replace("YOUR-PICTURE.jpg", str(next(photos.rglob("*.png")))))
+    assert run(*predict) == 0
+    own = json.loads((Path(predict[1]) / "run.json").read_text())
+    _, *train = shlex.split(use["train"])
+    assert duration.seconds(train.pop()) > 0 and train.pop() == "--budget"
+    assert run(*train, "--set", "train.steps=1", "--out", tmp_path / "longer", "--quiet") == 0
+    longer = json.loads((tmp_path / "longer/run.json").read_text())
+    assert longer["network"] == own["network"] and longer["weights"] == own["weights"]
+    assert longer["train"]["optim"] == own["train"]["optim"] and longer["train"]["batch"] == own["train"]["batch"]
+
+
 def test_another_question_in_the_same_folder_is_refused(compared, photos, capsys):
     assert run("compare", photos, "--models", "resnet20_cifar", "--set", "train.steps=3", "--out", compared) == 2
     assert "holds the answer to another question" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_folder_of_something_else_is_refused(photos, tmp_path, capsys):
+def test_a_folder_of_something_else_is_refused_before_a_picture_is_opened(photos, tmp_path, monkeypatch, capsys):
     (tmp_path / "diary.txt").write_text("mine")
+    monkeypatch.setattr(setting, "open_source", lambda spec: pytest.fail("the pictures were opened"))
     assert run("compare", photos, *SMALLEST, "--out", tmp_path) == 2
     assert "holds no comparison" in " ".join(capsys.readouterr().err.split())
 
@@ -359,6 +391,22 @@ def test_auto_with_published_weights_is_what_train_takes(photos, monkeypatch):
     *_, begun = makers.arms(question, source, data, 60.0)
     assert data.preprocess.size % 14 == data.preprocess.size % 16 == 0
     assert begun.name == "auto, pretrained" and ["dinov2" in name for name in asked] == [True]
+
+
+def test_what_the_memory_cannot_hold_is_a_reason_before_it_is_built(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("vitreous.run.memory.memory", lambda place: 10**6)
+    monkeypatch.setattr(probe, "build_network", lambda config: pytest.fail("the network was built"))
+    with pytest.raises(vt.UsageError, match=r"resnet20_cifar: To train resnet20_cifar takes .* GB.*smaller model"):
+        vt.compare(photos, models="resnet20_cifar", size=32, out=tmp_path / "out", quiet=True)
+
+
+def test_a_teacher_is_tried_before_all_others(photos, tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(setting, "seconds_per_picture", lambda run, *_: tried.append(run) or 1e-3)
+    monkeypatch.setattr(conduct, "_run", lambda *_: pytest.exit("trained"))
+    with pytest.raises(pytest.exit.Exception):
+        vt.compare(photos, models=MODELS, teacher="resnet18", size=64, budget="9s", out=tmp_path / "out", quiet=True)
+    assert [run.teacher is None for run in tried] == [False, True, True]
 
 
 def test_only_want_of_memory_is_called_that_and_nothing_left_is_one_sentence(photos, tmp_path, monkeypatch):

@@ -199,10 +199,11 @@ def test_a_quarantine_list_that_is_missing_is_an_error(album, ready):
         ({f"{i}.png": i for i in range(5)}, "no labels"),
         ({f"cat/{i}.png": i for i in range(5)}, "only one class, cat; .* at least two"),
         ({"cat/0.png": 0, "dog/1.png": 1}, r"nothing to validate on.*--set data\.val=0"),
+        ({"cat/0.png": 0, "cat/1.png": 1, "dog/2.png": 2}, r"too little to choose by.* class cat.*twenty of each"),
         ({"cat/0.png": 0, "cat/1.png": 1, "dog/a.jpg": b"?"}, "only|class cat|cannot be used"),
         ({"cat/0.jpg": b"?", "dog/1.jpg": b"?"}, "2 of 2 pictures cannot be used"),
     ],
-    ids=["flat", "one class", "one each", "one class left", "all bad"],
+    ids=["flat", "one class", "one each", "three", "one class left", "all bad"],
 )
 def test_what_cannot_be_trained_on_is_one_sentence(album, ready, files, said):
     with pytest.raises(BadData, match=said) as caught:

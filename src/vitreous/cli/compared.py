@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from vitreous.comparison.standing import Standing
 
 _COLUMNS = (
-    "model", "begun", "test accuracy", "over seeds", "over pictures", "params", "MACs", "minutes", "epochs", "latency",
-    "images/s", "memory",
+    "model", "begun", "test accuracy", "over pictures", "over seeds", "validation", "params", "MACs", "minutes",
+    "epochs", "latency", "images/s", "memory",
 )  # fmt: skip
 
-
+_NEXT = {"predict": "next", "train": "longer"}
 _ENDLESS = 10_000  # columns
 
 
@@ -42,24 +42,29 @@ def compared(found: Comparison) -> int:
     for curve in found.growth:
         points = ", ".join(f"{n:,}: {a:.1%}" for n, a in zip(curve.pictures, curve.accuracies, strict=True))
         console.print(f"{curve.name} by training pictures: {points}", markup=False, soft_wrap=True)
+    for arm in found.whole:
+        if arm.runs and arm.network and arm.mixer in (None, "attention"):  # twins have the name of the first
+            console.print(f"{arm.name} is {arm.network}", style="dim", markup=False, soft_wrap=True)
     console.print(f"Equal for all: {found.equal}", style="dim", markup=False, soft_wrap=True)
     for arm in found.arms:
         for seed, reason in arm.reasons.items():
             which = f", seed {seed}" if arm.arm.run else ""
             console.print(f"{arm.name}{which}: {reason}", style="yellow", markup=False, soft_wrap=True)
     console.print(f"report  {found.report}", markup=False, soft_wrap=True)
+    for verb, command in found.onward.items():
+        console.print(f"{_NEXT[verb]:7} {command}", markup=False, soft_wrap=True)
     return 0 if any(arm.runs for arm in found.arms) else 1
 
 
 def _row(arm: Standing) -> list[str]:
-    seeds = arm.over_seeds
     speed = arm.speed
     return [
         arm.name,
         arm.begun,
         f"{arm.accuracy:.1%}",
-        f"{seeds[0]:.1%} - {seeds[1]:.1%}" if seeds else "one seed",
         "{:.1%} - {:.1%}".format(*arm.over_pictures),
+        _seeds(arm),
+        f"{arm.validation:.1%}",
         f"{arm.runs[0].parameters / 1e6:.2f} M",
         f"{arm.runs[0].macs / 1e6:,.0f} M",
         f"{arm.mean('minutes'):.1f}",
@@ -68,3 +73,10 @@ def _row(arm: Standing) -> list[str]:
         f"{speed.images_per_second:,.0f}" if speed else "",
         f"{arm.peak_mb:,.0f} MB" if arm.peak_mb else "",
     ]
+
+
+def _seeds(arm: Standing) -> str:
+    """The interval over seeds, or the two accuracies that an interval could say nothing of."""
+    if arm.over_seeds is None:
+        return "one seed"
+    return ", ".join(f"{a:.1%}" for a in arm.each) if len(arm.each) == 2 else "{:.1%} - {:.1%}".format(*arm.over_seeds)

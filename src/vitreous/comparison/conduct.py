@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitreous import duration
-from vitreous.comparison import page, verdict
+from vitreous.comparison import caveats, page, verdict
 from vitreous.comparison.arms import Arm, lengthened
 from vitreous.comparison.efficiency import Growth, growth
 from vitreous.comparison.learned import learned
@@ -15,7 +15,8 @@ from vitreous.comparison.progress import Progress
 from vitreous.comparison.question import Question
 from vitreous.comparison.result import Comparison
 from vitreous.comparison.setting import Setting, claimed, settle
-from vitreous.comparison.standing import Finished, Standing, measure, read
+from vitreous.comparison.standing import Finished, Standing, read
+from vitreous.comparison.timing import measure, remembered
 from vitreous.comparison.work import Job, threads, work
 from vitreous.comparison.worth import worth
 from vitreous.errors import UsageError, VitreousError
@@ -158,8 +159,10 @@ def _judged(setting: Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> Co
     standings = [_standing(arm, jobs, setting.prepared.digests["test"]) for arm in setting.arms]
     most = max(setting.question.fractions)
     timed = [s for s in standings if s.runs and s.arm.fraction == most]
-    # only now, when no other process of ours is at work
-    speeds = {s.arm: found for s, found in zip(timed, measure([s.runs[0].folder for s in timed]), strict=True)}
+    folders = [s.runs[0].folder for s in timed]
+    known = None if any(job.begun for job in jobs.values()) else remembered(setting.out / COMPARISON, folders)
+    # measured only now, when no other process of ours is at work
+    speeds = dict(zip((s.arm for s in timed), known or measure(folders), strict=True))
     standings = [replace(s, speed=speeds.get(s.arm)) for s in standings]
     # what knows held-out pictures is not ranked among the others
     standings.sort(key=lambda s: (-s.arm.fraction, not s.runs, bool(s.leak), -s.validation if s.runs else 0.0))
@@ -171,13 +174,15 @@ def _judged(setting: Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> Co
     asked, pairs = worth([s for s in complete if not s.leak])
     if asked:
         held = verdict.distinct([*pairs, *judgement.pairs])
-        judgement = verdict.Judgement(asked, [judgement.verdict, *judgement.remarks], held)
+        judgement = verdict.Judgement(asked, [judgement.verdict, *judgement.remarks], held, judgement.use)
+    timed = setting.question.equal == "time" and not setting.question.length
     curves = tuple(filter(None, (_growth(s, standings) for s in complete if not s.leak)))
     return Comparison(
         question=setting.question,
         arms=tuple(standings),
         verdict=judgement.verdict,
-        remarks=(*judgement.remarks, *(curve.sentence() for curve in curves[:1])),
+        remarks=(*judgement.remarks, *(curve.sentence() for curve in curves[:1]), *caveats.of(complete, timed=timed)),
+        use=next((s for s in complete if s.name == judgement.use), None),
         pairs=tuple(p.named() for p in judgement.pairs),
         equal=told,
         growth=curves,

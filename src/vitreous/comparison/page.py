@@ -17,6 +17,7 @@ from vitreous.reports.charts import Line, curves, whisker
 from vitreous.reports.page import fill
 from vitreous.reports.text import duration, interval, large, percent
 
+_ONWARD = {"predict": "It has learned already; the best of its seeds answers:", "train": "With four times as long:"}
 _POINTS = 60  # of a curve that is the mean of several
 
 
@@ -43,20 +44,21 @@ def render(found: Comparison) -> str:
         "curves": _learning(trained),
         "growth": [(curve.name, _grown(curve)) for curve in found.growth],
         "pairs": [(f"{a} less {b}", gap(d)) for a, b, d in found.pairs],
+        "onward": [(_ONWARD[verb], command) for verb, command in found.onward.items()],
         "method": METHOD,
     }
     return fill(template, contents)
 
 
 def _row(arm: Standing) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": arm.name, "begun": arm.begun, "scores": None}
+    row: dict[str, Any] = {"name": arm.name, "begun": arm.begun, "network": arm.network, "scores": None}
     if not arm.runs:
         return row
-    over, seeds, first = arm.over_pictures, arm.over_seeds, arm.runs[0]
+    over, first = arm.over_pictures, arm.runs[0]
     scores = [
         percent(arm.accuracy),
         interval(*over),
-        interval(*seeds) if seeds else "one seed",
+        _seeds(arm),
         percent(arm.validation),
     ]
     costs = [
@@ -69,6 +71,13 @@ def _row(arm: Standing) -> dict[str, Any]:
         f"{arm.peak_mb:,.0f} MB" if arm.peak_mb else "–",
     ]
     return {**row, "scores": scores, "costs": costs, "whisker": whisker(Share(arm.accuracy, *over))}
+
+
+def _seeds(arm: Standing) -> str:
+    """The interval over seeds, or the two accuracies that an interval could say nothing of."""
+    if arm.over_seeds is None:
+        return "one seed"
+    return ", ".join(map(percent, arm.each)) if len(arm.each) == 2 else interval(*arm.over_seeds)
 
 
 def _learning(arms: list[Standing]) -> list[tuple[str, Markup]]:

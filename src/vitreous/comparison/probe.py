@@ -16,6 +16,7 @@ from vitreous.data.prepare import Prepared
 from vitreous.models.describe import describe
 from vitreous.network import build_network
 from vitreous.run.find_teacher import open_teacher, own_run
+from vitreous.run.memory import require_memory
 from vitreous.run.outcome import speed
 from vitreous.run.plan import Run
 from vitreous.run.wiring import build
@@ -60,6 +61,8 @@ def _step(run: Run, prepared: Prepared, threads: int) -> float:
     config, run = run.network, replace(run, teacher=None)
     macs = describe(config.model, config.size, config.classes, config.options).macs
     with open_device(run.train.device, run.train.precision) as device, _limited(threads):
+        if run.train.steps != 0:
+            require_memory(run, device.place)
         network = build_network(config)
         trainer = build(run, prepared, network, _NOWHERE, device)
         task, optimiser = trainer.task, Optimiser(trainer.task, run.train.optim)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.comparison.efficiency import Growth
+from vitreous.comparison.onward import onward
 from vitreous.comparison.question import Question
 from vitreous.comparison.standing import Standing
 from vitreous.comparison.statistics import Difference
@@ -20,6 +21,7 @@ class Comparison:
         arms: best on validation first, those that failed last; smaller fractions of the pictures come after.
         verdict: one sentence: which to use, by how much and at what cost, or that the data cannot tell.
         remarks: further sentences, such as whether attention earned its time.
+        use: the arm that the verdict says to take; None where it recommends none.
         pairs: the differences that these speak of: (name, name, first less second).
         equal: what all arms had the same of, in words.
         growth: over the fractions of the training pictures, the best arm first; empty without fractions.
@@ -30,6 +32,7 @@ class Comparison:
     arms: tuple[Standing, ...]
     verdict: str
     remarks: tuple[str, ...]
+    use: Standing | None
     pairs: tuple[tuple[str, str, Difference], ...]
     equal: str
     growth: tuple[Growth, ...]
@@ -47,6 +50,11 @@ class Comparison:
         """The page."""
         return self.folder / "comparison.html"
 
+    @property
+    def onward(self) -> dict[str, str]:
+        """What to type next: ``predict``, and to train longer ``train``; empty where no arm is recommended."""
+        return onward(self.use) if self.use else {}
+
     def __repr__(self) -> str:
         done = sum(bool(arm.runs) for arm in self.arms)
         return f"<comparison of {done} arms in {self.folder}: {self.verdict}>"
@@ -59,6 +67,7 @@ class Comparison:
             "equal": self.equal,
             "verdict": self.verdict,
             "remarks": list(self.remarks),
+            "use": None if self.use is None else {"name": self.use.name, **self.onward},
             "method": METHOD,
             "pairs": [{"first": a, "second": b, **asdict(found)} for a, b, found in self.pairs],
             "growth": [asdict(curve) for curve in self.growth],

@@ -61,6 +61,7 @@ def settle(
         threads: that each run will have.
         say: told what is going on.
     """
+    _refuse_folder(out)
     source = open_source(question.data)
     seen = glance(source)
     runs = begun(question)
@@ -76,8 +77,8 @@ def settle(
     )
     if earlier is not None:  # before time is spent on trials
         _refuse_another(out, earlier, _asked(question, prepared, runs, seconds))
-    say("Trying how fast each model learns.")
     found = arms(question, source, data, seconds, seen, runs=runs)
+    say("Trying how fast each model learns.")
     rates, reasons = _tried(found, prepared, threads)
     if not rates:
         first = found[0]
@@ -125,7 +126,7 @@ def _tried(found: Sequence[Arm], prepared: Prepared, threads: int) -> tuple[dict
     """By name, the seconds a picture of every arm, and the reason of those that cannot take a single step."""
     rates: dict[str, float] = {}
     reasons: dict[str, str] = {}
-    for arm in found:
+    for arm in sorted(found, key=lambda arm: arm.teacher is None):  # a wrong teacher is found out first
         if arm.run is None or arm.name in rates or arm.name in reasons:  # fractions share a name
             continue
         try:
@@ -165,14 +166,18 @@ def claimed(setting: Setting) -> Iterator[None]:
     """The folder of the comparison, for us alone, and for this question alone."""
     out, there = setting.out, setting.out / QUESTION
     asked = _asked(setting.question, setting.prepared, setting.runs, setting.seconds)
-    if out.is_file() or (out.is_dir() and not there.exists() and any(out.iterdir())):
-        raise UsageError(f"{out} is there already and holds no comparison; choose another folder with --out.")
+    _refuse_folder(out)  # again: somebody may have come first
     out.mkdir(parents=True, exist_ok=True)
     with exclusive(out / "compare.lock"):
         if there.exists():
             _refuse_another(out, read_json(there), asked)
         write_atomic(there, to_json(asked))
         yield
+
+
+def _refuse_folder(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and not (out / QUESTION).exists() and any(out.iterdir())):
+        raise UsageError(f"{out} is there already and holds no comparison; choose another folder with --out.")
 
 
 def _asked(question: Question, prepared: Prepared, runs: Sequence[Begun], seconds: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an arm amounts to: its finished runs, read from their folders, and how fast its network answers.
+"""What an arm amounts to: its finished runs, read from their folders.
 
 Knows nothing of how runs are made.
 """
@@ -6,25 +6,19 @@ Knows nothing of how runs are made.
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vitreous.comparison.arms import Arm
 from vitreous.comparison.entries import Mixer
 from vitreous.comparison.statistics import Interval, Right, over_pictures, over_seeds
+from vitreous.comparison.timing import Speed
 from vitreous.errors import DamagedFile
-from vitreous.predictor import Predictor
 from vitreous.reports.recorded import Recorded, json_rows, read_run
-from vitreous.run.outcome import speed
-
-_REPEATS = 30  # single pictures that are timed
 
 
 class Point(NamedTuple):
@@ -53,13 +47,6 @@ class Finished:
     curve: tuple[Point, ...]
 
 
-class Speed(NamedTuple):
-    """How fast a network answers on this machine."""
-
-    latency_ms: float  # least for one picture: what comes on top is of the machine, not of the network
-    images_per_second: float  # 32 at once
-
-
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """An arm with what came of it; without ``runs`` it failed altogether.
@@ -77,6 +64,11 @@ class Standing:
     def name(self) -> str:
         """Of the arm."""
         return self.arm.label
+
+    @property
+    def network(self) -> str:
+        """The name of its network where the name of the arm does not say it; else empty."""
+        return "" if self.arm.model in self.arm.name else self.arm.model
 
     @property
     def mixer(self) -> Mixer | None:
@@ -144,9 +136,14 @@ class Standing:
         return statistics.fmean(run.validation for run in self.runs)
 
     @property
+    def each(self) -> list[float]:
+        """The accuracy of every seed, on the test part."""
+        return [float(run.right.mean()) for run in self.runs]
+
+    @property
     def over_seeds(self) -> Interval | None:
         """95 % interval of the accuracy over seeds."""
-        return over_seeds([float(run.right.mean()) for run in self.runs])
+        return over_seeds(self.each)
 
     @property
     def over_pictures(self) -> Interval:
@@ -197,11 +194,11 @@ class Standing:
                 {
                     "seed": run.seed,
                     "folder": str(run.folder),
-                    "accuracy": float(run.right.mean()),
+                    "accuracy": accuracy,
                     "validation_accuracy": run.validation,
                     "curve": [list(point) for point in run.curve],
                 }
-                for run in self.runs
+                for run, accuracy in zip(self.runs, self.each, strict=True)
             ],
         }
 
@@ -252,20 +249,3 @@ def _curve(run: Recorded, folder: Path) -> tuple[Point, ...]:
         if "accuracy" in (row.get("val") or {}) and row.get("step") in moments
     ]
     return tuple(sorted(found))
-
-
-@torch.inference_mode()
-def measure(folders: Sequence[Path]) -> list[Speed]:
-    """Time the networks of finished runs, in turn, so that whatever else the machine does falls on all alike."""
-    networks = [Predictor.load(folder).network for folder in folders]
-    many = [speed(network) for network in networks]
-    networks = [network.optimise() for network in networks]
-    times: list[list[float]] = [[] for _ in networks]
-    for _ in range(_REPEATS):
-        for network, took in zip(networks, times, strict=True):
-            size = network.config.size
-            image = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, device=network.mean.device)
-            start = time.perf_counter()
-            network(image).cpu()
-            took.append(time.perf_counter() - start)
-    return [Speed(1e3 * min(took), rate) for took, rate in zip(times, many, strict=True)]

@@ -59,11 +59,15 @@ def pair(a: Contender, b: Contender) -> Pair:
 
 
 class Judgement(NamedTuple):
-    """The verdict in one sentence, what else is to be said, and the pairs that were held against each other."""
+    """The verdict in one sentence, what else is to be said, and the pairs that were held against each other.
+
+    ``use`` is the name of the arm that the verdict says to take; empty where it recommends none.
+    """
 
     verdict: str
     remarks: list[str]
     pairs: list[Pair]
+    use: str = ""
 
 
 def judge(arms: Sequence[Contender], *, share: float = 0.15, guess: float = 0.0) -> Judgement:
@@ -93,13 +97,13 @@ def judge(arms: Sequence[Contender], *, share: float = 0.15, guess: float = 0.0)
         only = ranked[0]
         alone = f"Only {only.name} {'can be judged' if flattered else 'finished'}"
         text = f"{alone}, with {only.accuracy:.1%} on test; there is nothing to compare it with."
-        judged = Judgement(text, [], [])
+        judged = Judgement(text, [], [], only.name)
     else:
         top = pair(*ranked[:2])
-        judged = Judgement(sentence(top, share), [], [top])
+        judged = Judgement(sentence(top, share), [], [top], choice(top).name)
     for remarks, pairs in (attention(ranked), teaching(ranked)):
-        judged = Judgement(judged.verdict, [*judged.remarks, *remarks], [*judged.pairs, *pairs])
-    return Judgement(judged.verdict, [*judged.remarks, *said], distinct(judged.pairs))
+        judged = judged._replace(remarks=[*judged.remarks, *remarks], pairs=[*judged.pairs, *pairs])
+    return judged._replace(remarks=[*judged.remarks, *said], pairs=distinct(judged.pairs))
 
 
 def distinct(pairs: Sequence[Pair]) -> list[Pair]:
@@ -135,7 +139,13 @@ def _both(scratch: list[Contender], begun: list[Contender], share: float) -> Jud
             remarks.append(f"{words}: {sentence(own, share)}")
         else:
             remarks.append(f"{words} there is only {kind[0].name}, with {kind[0].accuracy:.1%} on test.")
-    return Judgement(verdict, remarks, pairs)
+    return Judgement(verdict, remarks, pairs, choice(top).name)
+
+
+def choice(top: Pair) -> Contender:
+    """Which of the two to take: the better one where that is told, else what answers faster."""
+    cheap = None if top.found.told else _cheaper(top.first, top.second)
+    return cheap[0] if cheap else top.first
 
 
 def sentence(top: Pair, share: float) -> str:
@@ -168,7 +178,7 @@ def advice(found: Difference, share: float) -> str:
     if need.seeds is not None and need.seeds <= 100 and found.seeds > 1:
         ways.append(f"about {max(need.seeds - found.seeds, 1)} more seeds")
     if not ways:
-        return "beside its noise this difference is beyond any sensible number of pictures or seeds"
+        return "so small a difference cannot be told from noise by any number of pictures or seeds that one can have"
     return f"{' or '.join(ways)} would tell, if the difference is as large as it looks"
 
 

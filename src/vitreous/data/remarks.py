@@ -56,7 +56,7 @@ def refuse_bad(source: Source, seen: Survey, spec: str, allow_bad: float) -> Non
 
 
 def refuse_sides(source: Source, sides: NDArray[np.int8], *, val: float) -> None:
-    """Raise ``BadData`` if there are fewer than two classes to train on, or nothing to make choices on."""
+    """Raise ``BadData`` if there are fewer than two classes to train on, or to make choices on."""
     train = source.labels[sides == TRAIN]
     if not len(train):
         raise BadData(
@@ -67,10 +67,17 @@ def refuse_sides(source: Source, sides: NDArray[np.int8], *, val: float) -> None
             f"All pictures that can be trained on are of class {printable(source.classes[int(train[0])])}; "
             "add readable pictures of another."
         )
-    if val > 0 and not (sides == VAL).any():
+    held = np.unique(source.labels[sides == VAL])
+    if val > 0 and not len(held):
         raise BadData(
             "There is nothing to validate on: no class has two different pictures; add some, or do without with "
             "--set data.val=0."
+        )
+    if val > 0 and len(held) < 2:
+        raise BadData(
+            f"There is too little to choose by: all pictures to validate on are of class "
+            f"{printable(source.classes[int(held[0])])}; add pictures of the others (twenty of each class are a "
+            "start), or do without with --set data.val=0."
         )
 
 

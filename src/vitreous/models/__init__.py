@@ -107,6 +107,8 @@ def _nearest(name: str) -> list[str]:
     name = name.lower().replace("-", "_")
     alike = {known: difflib.SequenceMatcher(None, known, name).ratio() for known in CATALOGUE}
     alike |= {known: 1.0 for known in CATALOGUE if known.startswith(name)}
+    stem = f"{name.partition('_')[0]}_"
+    alike |= {known: max(alike[known], 0.5) for known in CATALOGUE if known.startswith(stem)}  # vit_foo is some ViT
     near = sorted((known for known in CATALOGUE if alike[known] >= 0.5), key=alike.__getitem__, reverse=True)
     first = {CATALOGUE[known].family: known for known in reversed(near)}.values()
     near.sort(key=lambda known: (-alike[known], known not in first))

@@ -109,7 +109,7 @@ class Device:
         """What bit-exactness hangs on, for the card."""
         cuda = self.place.type == "cuda"
         return {
-            "device": torch.cuda.get_device_name(self.place) if cuda else f"cpu, {torch.get_num_threads()} threads",
+            "device": torch.cuda.get_device_name(self.place) if cuda else _cores(torch.get_num_threads()),
             "cpu": torch.backends.cpu.get_cpu_capability(),
             "machine": platform.machine(),
             "threads": torch.get_num_threads(),
@@ -117,6 +117,10 @@ class Device:
             "precision": "fp32" if self.half is None else str(self.half).removeprefix("torch."),
             "versions": versions(),
         }
+
+
+def _cores(threads: int) -> str:
+    return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,30 @@
+"""What runs say against a verdict, over constructed cases."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from vitreous.comparison import caveats
+
+
+def arm(name, steps, epochs=5.0, *, is_frozen=False):
+    runs = tuple(SimpleNamespace(steps=each) for each in steps)
+    return SimpleNamespace(name=name, runs=runs, is_frozen=is_frozen, mean=lambda field: {"epochs": epochs}[field])
+
+
+def test_what_went_well_is_not_spoken_of():
+    assert caveats.of([arm("a", [100, 120]), arm("b", [7]), arm("c", [0, 0], 0.0, is_frozen=True)], timed=True) == []
+    assert caveats.of([], timed=True) == []
+
+
+def test_less_than_one_pass_is_named_with_its_share():
+    (said,) = caveats.of([arm("a", [3, 3], 0.26), arm("b", [30, 30])], timed=False)
+    assert "a (0.3)" in said and " b (" not in said and "more --budget" in said
+
+
+@pytest.mark.parametrize(("timed", "count"), [(True, 1), (False, 0)])
+def test_unequal_steps_in_equal_time_are_said_by_the_worst_arm(timed, count):
+    said = caveats.of([arm("a", [100, 130]), arm("b", [100, 220, 150])], timed=timed)
+    assert len(said) == count and all("b made 100 to 220 steps" in sentence for sentence in said)
