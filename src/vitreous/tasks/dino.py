@@ -1,8 +1,9 @@
 """DINO: a student sees little parts of a picture and must answer as its own running average does from large ones.
 
 Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers", sections 3.1, 3.2 and appendix C. What
-ships is the teacher. Both could agree by saying the same of every picture: centring and sharpening keep them from it,
-and how much an answer tells about its picture shows whether they do. Knows any backbone; the heads are thrown away.
+ships is the teacher. Both could agree by saying the same of every picture, one prototype or all of them alike: centring
+keeps them from the first, sharpening from the second (section 5.3), and the entropy of the teacher's mean answer, and
+how much a single one tells beyond it, show whether they do. Knows any backbone; the heads are thrown away.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from vitreous.types import Batch
 
 SHORTEST = 25  # steps that the teacher averages over at least
 COLLAPSED = 0.1  # nats that the teacher's answer holds about its picture, below which it says the same of all
-_LATEST = 0.2  # weight of the newest batch in the number that is held against it
+FEW = 4  # prototypes that all answers together are spread over, below which a few have swallowed the others
+EVEN = 0.9  # share of ln K, above which the entropy of an answer makes it one that is spread over all prototypes
+_LATEST = 0.2  # weight of the newest batch in the numbers that are held against these
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,14 +140,20 @@ class Dino(SelfSupervised):
         augment: of both kinds of views, crops apart.
         total: adds a tensor up over all processes, in place.
         progress: share of training that is done before a step.
+
+    Raises:
+        UsageError: pictures that are less than two patches a side.
     """
 
     by_loss = False
+    least = 8  # the smallest of section 5.5; the entropies that tell of a collapse need as many, too
+    wanted = 64
     panels = ("the picture", "where it looks")
     done: Tensor
     centre: Tensor
     mean: Tensor
     variance: Tensor
+    entropy: Tensor
     information: Tensor
     tally: Tensor
 
@@ -160,6 +169,12 @@ class Dino(SelfSupervised):
         progress: Callable[[int], float],
     ) -> None:
         super().__init__(network, watch)
+        patch = network.backbone.strides[0]
+        if preprocess.size < 2 * patch:
+            raise UsageError(
+                f"Pictures of {preprocess.size} px are less than 2 patches of {patch} px a side, and have no parts to "
+                f"tell alike; set --size {4 * patch} or more."
+            )
         self.config, self.preprocess, self.augment = config, preprocess, augment
         self.total, self.progress = total, progress
         width, k = network.backbone.width, config.prototypes
@@ -173,7 +188,9 @@ class Dino(SelfSupervised):
         self.register_buffer("centre", torch.zeros(k))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.ones(width))
-        self.register_buffer("information", torch.tensor(1.0))  # as if all were well, until it is known
+        # of the teacher's mean answer, and of how much a single one tells: as if all were well, until it is known
+        self.register_buffer("entropy", torch.tensor(math.log(k)))
+        self.register_buffer("information", torch.tensor(1.0))
         self._parts = (k, k, width, width, 1, 1)
         self.register_buffer("tally", torch.zeros(sum(self._parts)), persistent=False)  # of this step's teacher
 
@@ -209,8 +226,9 @@ class Dino(SelfSupervised):
         frozen = done < config.freeze
         logits = torch.cat([self.head(self._even(self.student(group).pooled), frozen) for group in groups])
         guesses = (logits.float() / config.student).log_softmax(dim=1).unflatten(0, (-1, b))  # (v + m, b, K)
-        # that of the batches so far: it is the whole batch's, over all processes, and the same in all of them
-        return Loss(cross_entropy(answers, guesses), {"information": self.information.clone()})
+        # those of the batches so far: they are the whole batch's, over all processes, and the same in all of them
+        parts = {"entropy": self.entropy.clone(), "information": self.information.clone()}
+        return Loss(cross_entropy(answers, guesses), parts)
 
     @torch.no_grad()
     def _teach(self, large: Tensor, temperature: float) -> Tensor:
@@ -238,7 +256,9 @@ class Dino(SelfSupervised):
         pace = max(0.1, 1 / (step + 1))
         self.mean.add_(moved, alpha=pace)
         self.variance.lerp_(squares - moved.square(), pace)
-        self.information.lerp_(torch.special.entr(answers).sum() - entropy[0], _LATEST)
+        together = torch.special.entr(answers).sum()
+        self.entropy.lerp_(together, _LATEST)
+        self.information.lerp_(together - entropy[0], _LATEST)
         teacher: list[Tensor] = [*self.network.backbone.parameters(), *self.teacher_head.parameters()]
         student: list[Tensor] = [*self.student.parameters(), *self.head.parameters()]
         done, then = self.progress(step), self.progress(step + 1)
@@ -246,13 +266,26 @@ class Dino(SelfSupervised):
         self.done.fill_(then)
 
     def halted(self) -> str:
-        told = float(self.information)
-        if not told < COLLAPSED:
+        told, together, k = float(self.information), float(self.entropy), self.config.prototypes
+        begin, most = f"Collapse: at step {self.step}", f"ln K = {math.log(k):.3f}"
+        rates = "lower train.optim.lr and muon_lr tenfold"
+        if together < math.log(FEW):  # in good time: what is left is told long, and is always the same
+            return (
+                f"{begin} the teacher's answers to all pictures are spread over {math.exp(together):.1f} of its {k} "
+                f"prototypes (the entropy of their mean is {together:.3f} nats, at most {most}), so soon one stands "
+                f"for everything; go back to dino.centre = 0.9, or {rates}."
+            )
+        if told >= COLLAPSED:
             return super().halted()
+        if together - told > EVEN * math.log(k):
+            return (
+                f"{begin} each of the teacher's answers is spread evenly over its {k} prototypes (their entropy is "
+                f"{together - told:.3f} nats, at most {most}), so none tells anything about its picture; go back to "
+                f"dino.teacher = 0.04, or {rates}."
+            )
         return (
-            f"Collapse: at step {self.step} the teacher's answer tells {told:.3f} nats about its picture, so it says "
-            f"nearly the same of all, and soon the loss is ln K = {math.log(self.config.prototypes):.3f} or 0; lower "
-            "train.optim.lr and muon_lr tenfold, or go back to dino.teacher = 0.04, dino.centre = 0.9."
+            f"{begin} the teacher's answer tells {told:.3f} nats about its picture, so it says nearly the same of all; "
+            f"{rates}, or go back to dino.teacher = 0.04, dino.centre = 0.9."
         )
 
     @torch.no_grad()

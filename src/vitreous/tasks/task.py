@@ -117,11 +117,15 @@ class SelfSupervised(Task):
     Attributes:
         nothing: the loss of a network that has learned nothing, in ``parts["loss"]``'s unit; infinite if there is none.
         by_loss: whether a smaller loss on held-out pictures means better features.
+        least: pictures a step, below which the method does not work.
+        wanted: pictures a step, below which it works badly.
         panels: what each panel of ``show`` is, in words.
     """
 
     nothing: float = math.inf
     by_loss: bool = True
+    least: int = 1
+    wanted: int = 1
     panels: tuple[str, ...] = ("the picture", "what it saw of it", "what it painted into that")
     said = 6
     steps: Tensor
