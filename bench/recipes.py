@@ -74,22 +74,18 @@ TABLES = {
 }
 
 TABLES["parts"] = [  # what single parts are worth, at equal epochs, so that a busy machine does not matter
-    arm(data, f"{epochs} epochs {label}", f"--model {model} --epochs {epochs}", *always, *options)
-    for data, model, epochs, always in (
-        (BREEDS, "hybrid_tiny_96", 150, ("task.augment.policy=trivial",)),
-        (CIFAR, "hybrid_tiny_32", 20, ()),
-    )
+    arm(data, f"{epochs} epochs {label}", f"--model {model} --epochs {epochs}", *options)
     for label, options in {
         "hybrid": (),
         "AdamW for Muon": ("train.optim.name=adamw",),
         "no running average": ("train.optim.ema=none",),
-        "short running average": ("train.optim.ema=0.99",),
-        "mimetic initialisation": ("init=mimetic",),
-        "localisation": ("task.locate=0.1",),
-        "float32": ("train.precision=fp32",),
         "no label smoothing": ("task.label_smoothing=0",),
+        "float32": ("train.precision=fp32",),
+        "short running average": ("train.optim.ema=0.99",),
+        "localisation": ("task.locate=0.1",),
         "nothing for attention": ("network.options.mixer=none",),
     }.items()
+    for data, model, epochs in ((BREEDS, "hybrid_tiny_96", 150), (CIFAR, "hybrid_tiny_32", 20))
 ]
 TABLES["views"] = [  # how pictures are varied
     arm(BREEDS, f"150 epochs {label}", "--model hybrid_tiny_96 --epochs 150", f"task.augment.policy={policy}", *options)
