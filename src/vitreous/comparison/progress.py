@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -12,6 +13,8 @@ from rich.progress import Progress as Bar
 
 from vitreous import duration
 from vitreous.comparison.work import Job
+
+_BEYOND = 5.0  # seconds that a run takes beyond its training, until one has shown it
 
 
 class Progress:
@@ -33,7 +36,7 @@ class Progress:
         self._task = self._bar.add_task("", total=1.0, facts="", visible=False)
         self._seconds: dict[Job, float] = {}
         self._at_once = 1
-        self._overhead = 5.0  # seconds that a run takes beyond its training, until one has shown it
+        self._beyond: list[float] = []  # seconds that each run took beyond its training
         self._done: set[Job] = set()
 
     def __enter__(self) -> Progress:
@@ -66,7 +69,7 @@ class Progress:
             self._done.add(job)
             took = time.monotonic() - job.begun
             if not job.reason:
-                self._overhead = max(0.0, took - self._seconds.get(job, took))
+                self._beyond.append(max(0.0, took - self._seconds.get(job, took)))
             if job.reason or not self._console.is_terminal:
                 how = f"failed: {job.reason}" if job.reason else f"done in {duration.show(took)}"
                 self._console.print(
@@ -83,7 +86,7 @@ class Progress:
         return min(0.99, (time.monotonic() - job.begun) / self._length(job))
 
     def _length(self, job: Job) -> float:
-        return self._seconds.get(job, 0.0) + self._overhead
+        return self._seconds.get(job, 0.0) + (statistics.median(self._beyond) if self._beyond else _BEYOND)
 
     def _left(self, active: Sequence[Job]) -> float:
         waiting = [job for job in self._seconds if job not in self._done]
