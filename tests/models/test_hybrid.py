@@ -59,7 +59,7 @@ def test_built_for_another_size_it_answers_as_the_first_does_there(built: int, s
     assert torch.allclose(two.backbone.blocks[0].mix.bias, stretched, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["hybrid_tiny_32", "hybrid_tiny_64", "hybrid_tiny_96", "hybrid_tiny_224"])
+@pytest.mark.parametrize("name", [f"hybrid_{width}_{side}" for width in ("tiny", "small") for side in (32, 64, 96, 224)])
 def test_the_twin_without_attention_costs_the_same(name: str) -> None:
     macs = {mixer: describe(name, options={"mixer": mixer}).macs for mixer in ("attention", "conv", "none")}
     trunk = describe(name, options={"blocks": 0}).macs
@@ -67,8 +67,9 @@ def test_the_twin_without_attention_costs_the_same(name: str) -> None:
     assert trunk < macs["none"] < macs["attention"]
 
 
-def test_the_tiny_one_is_as_large_as_it_says() -> None:
+def test_they_are_as_large_as_they_say() -> None:
     assert describe("hybrid_tiny_32", classes=10).params == 466_304
+    assert describe("hybrid_small_32", classes=10).params == 1_853_174
 
 
 @pytest.mark.parametrize("mixer", ["attention", "conv", "none"])

@@ -38,6 +38,7 @@ FAMILIES = {
 
 _PICO = {"width": 128, "depth": 6, "heads": 4, "pool": "avg", "position": "sincos"}
 _NANO = {"width": 192, "depth": 9, "heads": 6, "pool": "avg", "position": "sincos"}
+_HYBRID_SMALL = {"widths": (32, 64, 128, 192)}
 _TINY = {"width": 192, "depth": 12, "heads": 3}
 _SMALL = {"width": 384, "depth": 12, "heads": 6}
 _BASE = {"width": 768, "depth": 12, "heads": 12}
@@ -135,6 +136,10 @@ CATALOGUE: dict[str, Row] = {
     "hybrid_tiny_64": Row("hybrid", 64, {"halvings": 1}),
     "hybrid_tiny_96": Row("hybrid", 96, {"halvings": 1}),
     "hybrid_tiny_224": Row("hybrid", 224, {"halvings": 2}),
+    "hybrid_small_32": Row("hybrid", 32, _HYBRID_SMALL),
+    "hybrid_small_64": Row("hybrid", 64, {**_HYBRID_SMALL, "halvings": 1}),
+    "hybrid_small_96": Row("hybrid", 96, {**_HYBRID_SMALL, "halvings": 1}),
+    "hybrid_small_224": Row("hybrid", 224, {**_HYBRID_SMALL, "halvings": 2}),
     # Hassani et al. 2021; names of the authors' release
     "cct_2_3x2_32": Row("cct", 32, {**_CCT2, "convolutions": 2}),
     "cct_4_3x2_32": Row("cct", 32, {**_CCT4, "convolutions": 2}),
