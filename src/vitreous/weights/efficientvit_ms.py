@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from torch import Tensor
 
-from vitreous.weights.dialect import Dialect, Rules
+from vitreous.weights.dialect import Dialect, Rules, bricks
 
-
-def _brick(theirs: str, ours: str) -> Rules:
-    """A convolution with its norm."""
-    return (
-        (rf"{theirs}\.conv\.(?P<rest>.+)", rf"{ours}.conv.\g<rest>"),
-        (rf"{theirs}\.bn\.(?P<rest>.+)", rf"{ours}.norm.\g<rest>"),
-    )
+_bricks = partial(bricks, "conv", "bn")
 
 
 def _slice(dw: str, ffn: str, ours: str) -> Rules:
     """A slice of bread, of which they have the depthwise part and the rest under separate names."""
-    return _brick(rf"{dw}\.m", rf"{ours}.dw") + _brick(rf"{ffn}\.m\.pw(?P<layer>[12])", rf"{ours}.pw\g<layer>")
+    return _bricks((rf"{dw}\.m", rf"{ours}.dw"), (rf"{ffn}\.m\.pw(?P<layer>[12])", rf"{ours}.pw\g<layer>"))
 
 
 def _block(theirs: str, ours: str) -> Rules:
@@ -27,8 +22,10 @@ def _block(theirs: str, ours: str) -> Rules:
     attn = rf"{theirs}\.mixer\.m\.attn"
     return (
         *_slice(rf"{theirs}\.dw0", rf"{theirs}\.ffn0", f"{ours}.before"),
-        *_brick(rf"{attn}\.(?P<part>qkvs|dws)\.(?P<head>\d+)", rf"{ours}.attn.\g<part>.\g<head>"),
-        *_brick(rf"{attn}\.proj\.1", rf"{ours}.attn.proj"),
+        *_bricks(
+            (rf"{attn}\.(?P<part>qkvs|dws)\.(?P<head>\d+)", rf"{ours}.attn.\g<part>.\g<head>"),
+            (rf"{attn}\.proj\.1", rf"{ours}.attn.proj"),
+        ),
         (rf"{attn}\.attention_biases", rf"{ours}.attn.attention_biases"),
         *_slice(rf"{theirs}\.dw1", rf"{theirs}\.ffn1", f"{ours}.after"),
     )
@@ -38,7 +35,7 @@ def _subsample(theirs: str, ours: str) -> Rules:
     """A sandwich that halves the map."""
     return (
         *_slice(rf"{theirs}\.res1\.0", rf"{theirs}\.res1\.1", f"{ours}.before"),
-        *_brick(rf"{theirs}\.patchmerge\.conv(?P<layer>[123])", rf"{ours}.conv\g<layer>"),
+        *_bricks((rf"{theirs}\.patchmerge\.conv(?P<layer>[123])", rf"{ours}.conv\g<layer>")),
         (rf"{theirs}\.patchmerge\.se\.fc1\.(?P<rest>.+)", rf"{ours}.se.reduce.\g<rest>"),
         (rf"{theirs}\.patchmerge\.se\.fc2\.(?P<rest>.+)", rf"{ours}.se.expand.\g<rest>"),
         *_slice(rf"{theirs}\.res2\.0", rf"{theirs}\.res2\.1", f"{ours}.after"),
@@ -46,7 +43,7 @@ def _subsample(theirs: str, ours: str) -> Rules:
 
 
 RULES: Rules = (
-    *(rule for i in range(4) for rule in _brick(rf"patch_embed\.conv{i + 1}", f"backbone.patch_embed.{i}")),
+    *_bricks(*((rf"patch_embed\.conv{i + 1}", f"backbone.patch_embed.{i}") for i in range(4))),
     *_block(r"stages\.0\.blocks\.(?P<block>\d+)", r"backbone.stages.0.\g<block>"),
     # from the second stage on, ours counts what halves the map as block 0
     *_subsample(r"stages\.(?P<stage>\d)\.downsample", r"backbone.stages.\g<stage>.0"),

@@ -13,13 +13,63 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vitreous.weights.dialect import Dialect, bricks
+from vitreous.weights.dialect import Dialect, Rules, bricks
 
-_HF = r"(?:mobilevit\.)?encoder\.layer\.(\d)\."
-_HF_LAYER = _HF + r"transformer\.layer\.(\d+)\."
 _STAGE = r"backbone.stages.\1."
-_LAYER = _STAGE + r"1.transformer.\2."
 _PARTS = (("expand_1x1", "expand"), ("conv_3x3", "depthwise"), ("reduce_1x1", "project"))
+
+# rows of both versions
+TIMM: Rules = (
+    *bricks(
+        "conv",
+        "bn",
+        (r"stem", r"backbone.conv_stem"),
+        (r"(stages\.\d\.\d+)\.conv1_1x1", r"backbone.\1.expand"),
+        (r"(stages\.\d\.\d+)\.conv2_kxk", r"backbone.\1.depthwise"),
+        (r"(stages\.\d\.\d+)\.conv3_1x1", r"backbone.\1.project"),
+        (r"(stages\.\d\.1\.conv_(?:kxk|proj))", r"backbone.\1"),
+    ),
+    (r"(stages\.\d\.1\.(?:conv_1x1|transformer|norm)\..+)", r"backbone.\1"),
+    (r"head\.fc\.(.+)", r"head.fc.\1"),
+)
+
+
+def hugging_face(model: str, layer: Rules) -> Rules:
+    """Their rows of ``model``, "mobilevit" or "mobilevitv2"; those of ``layer`` begin after a transformer's layer."""
+    block = rf"(?:{model}\.)?encoder\.layer\.(\d)\."
+    parts = (
+        (r"layernorm_before\.(.+)", r"norm1.\3"),
+        (r"layernorm_after\.(.+)", r"norm2.\3"),
+        *layer,
+    )
+    return (
+        *bricks(
+            "convolution",
+            "normalization",
+            (rf"(?:{model}\.)?conv_stem", r"backbone.conv_stem"),
+            *((block + rf"layer\.(\d+)\.{theirs}", _STAGE + rf"\2.{ours}") for theirs, ours in _PARTS),
+            *((block + rf"downsampling_layer\.{theirs}", _STAGE + f"0.{ours}") for theirs, ours in _PARTS),
+            (block + r"conv_kxk", _STAGE + "1.conv_kxk"),
+            (block + r"conv_projection", _STAGE + "1.conv_proj"),
+        ),
+        (block + r"conv_1x1\.convolution\.(.+)", _STAGE + r"1.conv_1x1.\2"),
+        *(
+            (block + r"transformer\.layer\.(\d+)\." + theirs, _STAGE + r"1.transformer.\2." + ours)
+            for theirs, ours in parts
+        ),
+        (block + r"layernorm\.(.+)", _STAGE + r"1.norm.\2"),
+        (r"classifier\.(.+)", r"head.fc.\1"),
+    )
+
+
+_LAYER: Rules = (
+    (r"attention\.attention\.query\.(.+)", r"attn.qkv.\3#0"),
+    (r"attention\.attention\.key\.(.+)", r"attn.qkv.\3#1"),
+    (r"attention\.attention\.value\.(.+)", r"attn.qkv.\3#2"),
+    (r"attention\.output\.dense\.(.+)", r"attn.proj.\3"),
+    (r"intermediate\.dense\.(.+)", r"mlp.fc1.\3"),
+    (r"output\.dense\.(.+)", r"mlp.fc2.\3"),
+)
 
 
 def _rgb(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -36,47 +86,23 @@ DIALECTS = (
         family="mobilevit",
         marks=(r"stages\.\d\.1\.transformer\.0\.attn\.qkv\.weight",),
         rules=(
-            *bricks(
-                "conv",
-                "bn",
-                (r"stem", r"backbone.conv_stem"),
-                (r"(stages\.\d\.\d+)\.conv1_1x1", r"backbone.\1.expand"),
-                (r"(stages\.\d\.\d+)\.conv2_kxk", r"backbone.\1.depthwise"),
-                (r"(stages\.\d\.\d+)\.conv3_1x1", r"backbone.\1.project"),
-                (r"(stages\.\d\.1\.conv_(?:kxk|proj|fusion)|final_conv)", r"backbone.\1"),
-            ),
-            (r"(stages\.\d\.1\.(?:conv_1x1|transformer|norm)\..+)", r"backbone.\1"),
-            (r"head\.fc\.(.+)", r"head.fc.\1"),
+            *TIMM,
+            *bricks("conv", "bn", (r"(stages\.\d\.1\.conv_fusion|final_conv)", r"backbone.\1")),
         ),
     ),
     Dialect(
         name="Hugging Face MobileViT",
         family="mobilevit",
-        marks=(_HF + r"transformer\.layer\.0\.attention\.attention\.query\.weight",),
+        marks=(r"(?:mobilevit\.)?encoder\.layer\.\d\.transformer\.layer\.0\.attention\.attention\.query\.weight",),
         prepare=_rgb,
         rules=(
+            *hugging_face("mobilevit", _LAYER),
             *bricks(
                 "convolution",
                 "normalization",
-                (r"(?:mobilevit\.)?conv_stem", r"backbone.conv_stem"),
-                *((_HF + rf"layer\.(\d+)\.{theirs}", _STAGE + rf"\2.{ours}") for theirs, ours in _PARTS),
-                *((_HF + rf"downsampling_layer\.{theirs}", _STAGE + f"0.{ours}") for theirs, ours in _PARTS),
-                (_HF + r"conv_kxk", _STAGE + "1.conv_kxk"),
-                (_HF + r"conv_projection", _STAGE + "1.conv_proj"),
-                (_HF + r"fusion", _STAGE + "1.conv_fusion"),
+                (r"(?:mobilevit\.)?encoder\.layer\.(\d)\.fusion", _STAGE + "1.conv_fusion"),
                 (r"(?:mobilevit\.)?conv_1x1_exp", r"backbone.final_conv"),
             ),
-            (_HF + r"conv_1x1\.convolution\.(.+)", _STAGE + r"1.conv_1x1.\2"),
-            (_HF_LAYER + r"layernorm_before\.(.+)", _LAYER + r"norm1.\3"),
-            (_HF_LAYER + r"layernorm_after\.(.+)", _LAYER + r"norm2.\3"),
-            (_HF_LAYER + r"attention\.attention\.query\.(.+)", _LAYER + r"attn.qkv.\3#0"),
-            (_HF_LAYER + r"attention\.attention\.key\.(.+)", _LAYER + r"attn.qkv.\3#1"),
-            (_HF_LAYER + r"attention\.attention\.value\.(.+)", _LAYER + r"attn.qkv.\3#2"),
-            (_HF_LAYER + r"attention\.output\.dense\.(.+)", _LAYER + r"attn.proj.\3"),
-            (_HF_LAYER + r"intermediate\.dense\.(.+)", _LAYER + r"mlp.fc1.\3"),
-            (_HF_LAYER + r"output\.dense\.(.+)", _LAYER + r"mlp.fc2.\3"),
-            (_HF + r"layernorm\.(.+)", _STAGE + r"1.norm.\2"),
-            (r"classifier\.(.+)", r"head.fc.\1"),
         ),
     ),
 )

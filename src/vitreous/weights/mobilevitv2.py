@@ -8,12 +8,12 @@ the picture to BGR nevertheless; the weights do not ask for it, and no kernel is
 from __future__ import annotations
 
 from vitreous.weights.dialect import Dialect, Rules, bricks
+from vitreous.weights.mobilevit import TIMM, hugging_face
 
-_HF = r"(?:mobilevitv2\.)?encoder\.layer\.(\d)\."
-_HF_LAYER = _HF + r"transformer\.layer\.(\d+)\."
-_STAGE = r"backbone.stages.\1."
-_LAYER = _STAGE + r"1.transformer.\2."
-_PARTS = (("expand_1x1", "expand"), ("conv_3x3", "depthwise"), ("reduce_1x1", "project"))
+_LAYER: Rules = (
+    (r"attention\.(qkv_proj|out_proj)\.convolution\.(.+)", r"attn.\3.\4"),
+    (r"ffn\.conv([12])\.convolution\.(.+)", r"mlp.fc\3.\4"),
+)
 
 
 def _original(theirs: str, ours: str) -> Rules:
@@ -45,42 +45,15 @@ DIALECTS = (
         name="timm MobileViT v2",
         family="mobilevitv2",
         marks=(r"stages\.\d\.1\.transformer\.0\.attn\.qkv_proj\.weight",),
-        rules=(
-            *bricks(
-                "conv",
-                "bn",
-                (r"stem", r"backbone.conv_stem"),
-                (r"(stages\.\d\.\d+)\.conv1_1x1", r"backbone.\1.expand"),
-                (r"(stages\.\d\.\d+)\.conv2_kxk", r"backbone.\1.depthwise"),
-                (r"(stages\.\d\.\d+)\.conv3_1x1", r"backbone.\1.project"),
-                (r"(stages\.\d\.1\.conv_(?:kxk|proj))", r"backbone.\1"),
-            ),
-            (r"(stages\.\d\.1\.(?:conv_1x1|transformer|norm)\..+)", r"backbone.\1"),
-            (r"head\.fc\.(.+)", r"head.fc.\1"),
-        ),
+        rules=TIMM,
     ),
     Dialect(
         name="Hugging Face MobileViT v2",
         family="mobilevitv2",
-        marks=(_HF + r"transformer\.layer\.0\.attention\.qkv_proj\.convolution\.weight",),
-        rules=(
-            *bricks(
-                "convolution",
-                "normalization",
-                (r"(?:mobilevitv2\.)?conv_stem", r"backbone.conv_stem"),
-                *((_HF + rf"layer\.(\d+)\.{theirs}", _STAGE + rf"\2.{ours}") for theirs, ours in _PARTS),
-                *((_HF + rf"downsampling_layer\.{theirs}", _STAGE + f"0.{ours}") for theirs, ours in _PARTS),
-                (_HF + r"conv_kxk", _STAGE + "1.conv_kxk"),
-                (_HF + r"conv_projection", _STAGE + "1.conv_proj"),
-            ),
-            (_HF + r"conv_1x1\.convolution\.(.+)", _STAGE + r"1.conv_1x1.\2"),
-            (_HF_LAYER + r"layernorm_before\.(.+)", _LAYER + r"norm1.\3"),
-            (_HF_LAYER + r"layernorm_after\.(.+)", _LAYER + r"norm2.\3"),
-            (_HF_LAYER + r"attention\.(qkv_proj|out_proj)\.convolution\.(.+)", _LAYER + r"attn.\3.\4"),
-            (_HF_LAYER + r"ffn\.conv([12])\.convolution\.(.+)", _LAYER + r"mlp.fc\3.\4"),
-            (_HF + r"layernorm\.(.+)", _STAGE + r"1.norm.\2"),
-            (r"classifier\.(.+)", r"head.fc.\1"),
+        marks=(
+            r"(?:mobilevitv2\.)?encoder\.layer\.\d\.transformer\.layer\.0\.attention\.qkv_proj\.convolution\.weight",
         ),
+        rules=hugging_face("mobilevitv2", _LAYER),
     ),
     Dialect(
         name="MobileViT v2",  # apple/ml-cvnets
