@@ -46,6 +46,7 @@ def arm(data: str, label: str, *options: str) -> Arm:
 
 CIFAR, BREEDS = "cifar10_jpeg", "pets/breeds3"
 HYBRID = "--model hybrid_tiny_32"
+CUTMIX = ("task.mix.prob=0.5", "task.mix.mixup=0")
 
 TABLES = {
     # where the default stands on cifar10_jpeg, at equal time
@@ -86,6 +87,18 @@ TABLES["parts"] = [  # what single parts are worth, at equal epochs, so that a b
         "nothing for attention": ("network.options.mixer=none",),
     }.items()
     for data, model, epochs in ((BREEDS, "hybrid_tiny_96", 150), (CIFAR, "hybrid_tiny_32", 20))
+]
+TABLES["long"] = [  # what helps where each picture is seen hundreds of times: 1,000 pictures, about 8 minutes
+    arm(CIFAR, f"{epochs} epochs {label}", f"--model {model} --epochs {epochs}", "data.fraction=0.2353", *options)
+    for label, model, epochs, options in (
+        ("hybrid", "hybrid_tiny_32", 400, ()),
+        ("hybrid, cutmix", "hybrid_tiny_32", 400, CUTMIX),
+        ("small hybrid", "hybrid_small_32", 150, ()),
+        ("small hybrid, cutmix", "hybrid_small_32", 150, CUTMIX),
+        ("small hybrid, mixup and cutmix", "hybrid_small_32", 150, ("task.mix.prob=1",)),
+        ("ResNet-20", "resnet20_cifar", 330, ()),
+        ("ResNet-20, cutmix", "resnet20_cifar", 330, CUTMIX),
+    )
 ]
 TABLES["views"] = [  # how pictures are varied
     arm(BREEDS, f"150 epochs {label}", "--model hybrid_tiny_96 --epochs 150", f"task.augment.policy={policy}", *options)
