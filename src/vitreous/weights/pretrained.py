@@ -152,9 +152,7 @@ def own(name: str, file: str | Path, *, classes: int | None = None, **more: Any)
         VitreousError: as ``foreign.understand``, ``foreign.load`` and ``fresh``.
     """
     found = foreign.understand(file, name)
-    outputs = found.classes if classes is None else classes
-    if outputs is None:
-        raise UsageError(f"{file} has no classifier; say how many classes a fresh one has: classes=N.")
+    outputs = _outputs(classes, found.classes, file)
     pair, why = stated(Path(file), name, found.translation.tensors)
     for key, value in _as_saved(name, found).items():
         more[key] = value if more.get(key) is None else more[key]
@@ -196,11 +194,9 @@ def create(
         raise UsageError(f"No published weights of {name} are known; leave out pretrained to take {file} as your own.")
     published = Published(name, ledger.find(name, tag))
     weights = published.weights
-    if classes is None and not weights.classes:
-        raise UsageError(f"{published.repository} has no classifier; say how many classes a fresh one has: classes=N.")
-    classes = weights.classes if classes is None else classes
+    outputs = _outputs(classes, weights.classes or None, published.repository)
     size = weights.size if size is None else size
-    network = fresh(name, classes=classes, size=size, constants=weights.normalisation, **more)
+    network = fresh(name, classes=outputs, size=size, constants=weights.normalisation, **more)
     if weights.licence in ledger.RESTRICTED:
         _log.warning("%s: %s.", published.repository, published.terms)
     found = foreign.understand(published.fetch()[1] if file is None else file, name)
@@ -212,6 +208,14 @@ def create(
         level, said = published.compared(file)
         _log.log(level, "%s.", said)
     return _filled(network, found, published.repository)
+
+
+def _outputs(asked: int | None, held: int | None, place: str | Path) -> int:
+    """Classes of the network: what is asked for, or else what the classifier of the weights has."""
+    outputs = held if asked is None else asked
+    if outputs is None:
+        raise UsageError(f"{place} has no classifier; say how many classes a fresh one has: classes=N.")
+    return outputs
 
 
 def _filled(network: Network, found: foreign.Understood, place: str) -> Network:
