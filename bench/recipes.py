@@ -46,7 +46,7 @@ def arm(data: str, label: str, *options: str) -> Arm:
 
 CIFAR, BREEDS = "cifar10_jpeg", "pets/breeds3"
 HYBRID = "--model hybrid_tiny_32"
-CUTMIX = ("task.mix.prob=0.5", "task.mix.mixup=0")
+CUTMIX = ("task.mix.cutmix=1", "task.mix.prob=0.5")
 
 TABLES = {
     # where the default stands on cifar10_jpeg, at equal time
@@ -95,7 +95,7 @@ TABLES["long"] = [  # what helps where each picture is seen hundreds of times: 1
         ("hybrid, cutmix", "hybrid_tiny_32", 400, CUTMIX),
         ("small hybrid", "hybrid_small_32", 150, ()),
         ("small hybrid, cutmix", "hybrid_small_32", 150, CUTMIX),
-        ("small hybrid, mixup and cutmix", "hybrid_small_32", 150, ("task.mix.prob=1",)),
+        ("small hybrid, mixup and cutmix", "hybrid_small_32", 150, ("task.mix.cutmix=1", "task.mix.mixup=0.8")),
         ("ResNet-20", "resnet20_cifar", 330, ()),
         ("ResNet-20, cutmix", "resnet20_cifar", 330, CUTMIX),
     )
