@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vitreous.recipes import Wishes, choose, pretrain
-from vitreous.run.methods import Method
+from vitreous.run.methods import METHODS, Method
 from vitreous.run.plan import TuneConfig
 from vitreous.weights.pretrained import Published
 
@@ -38,3 +38,8 @@ def test_published_weights_are_begun_with_where_they_were_asked_for(larger: str,
     said = "\n".join(reasons)
     assert begun == (USUAL in said) and "TrivialAugment" not in said and "tune" not in said
     assert run.tune == TuneConfig() and run.task.augment.policy == "none"
+
+
+def test_few_pictures_make_small_batches_but_for_dino(larger: str) -> None:
+    batches = {method: pretrain.choose(Wishes(data=larger), method)[0].train.batch for method in METHODS}
+    assert batches == {"mae": 16, "simmim": 16, "dino": 64}

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dino_program import task as dino
 from PIL import Image
 from safetensors.torch import load_file
 
 import vitreous as vt
 from vitreous.network import NetworkConfig, build_network
+from vitreous.run.methods import advised
 from vitreous.run.strips import GAP, KEPT, SIDE, crowded, strip
 from vitreous.run.watch import attention_entropy, told
 
@@ -194,6 +196,12 @@ def test_a_table_with_some_labels_missing_measures_by_those_there_are(photos: Pa
     [
         ({"size": 8, "model": "vit_pico_patch8_64"}, vt.UsageError, r"whole patches of 8 px.*--size"),
         ({"set": ["pretrain.mae.mask=0.999"]}, vt.UsageError, r"mask"),
+        ({"set": ["pretrain.mae.mask=0.001"]}, vt.UsageError, "hides none of 64 patches; take 0.6"),
+        ({"method": "simmim", "set": ["pretrain.simmim.mask=0.999"]}, vt.UsageError, "leaves none to see"),
+        ({"method": "simmim", "size": 8, "model": "vit_pico_patch8_64"}, vt.UsageError, "larger --size"),
+        ({"method": "dino", "size": 8, "model": "vit_pico_patch8_64"}, vt.UsageError, r"2 patches of 8 px.*--size 32"),
+        ({"method": "dino", "batch": 7}, vt.UsageError, r"batch of 7 is too small for dino.*--batch 64"),
+        ({"method": "simmim", "model": "resnet20_cifar", "batch": 1}, vt.UsageError, r"batch norms.*larger --batch"),
         ({"unlabelled": "nowhere"}, vt.UsageError, "nowhere"),
     ],
 )
@@ -210,6 +218,33 @@ def test_99_pictures_are_too_few(draw: Draw, tmp_path: Path) -> None:
     draw(folder, "round", 1000)
     with pytest.raises(vt.BadData, match=r"99 pictures are too few.*--unlabelled"):
         vt.pretrain(folder, epochs=1, out=tmp_path / "run", **FAST)
+
+
+def test_pictures_of_less_than_two_patches_are_too_small(tmp_path: Path) -> None:
+    for i in range(100):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (7, 20, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    with pytest.raises(vt.BadData, match=r"7 px at the median, less than two patches.*8 px or more"):
+        vt.pretrain(tmp_path, epochs=1, out=tmp_path / "run", **FAST)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "world", "accumulate", "expected"),
+    [
+        ("vit_pico_patch4_32", 64, 1, 64, ""),
+        ("vit_pico_patch4_32", 63, 1, 1, "A batch of 63 is small for dino"),
+        ("resnet20_cifar", 64, 2, 16, ""),
+        ("resnet20_cifar", 64, 2, 32, None),  # one picture in each part
+        ("resnet20_cifar", 65, 1, 4, ""),  # 17, 17, 17 and 14
+        ("resnet20_cifar", 73, 1, 9, None),  # eight parts of 9, and 1 is left
+    ],
+)
+def test_what_speaks_against_a_batch(name: str, batch: int, world: int, accumulate: int, expected: str | None) -> None:
+    asked = dino(name=name, size=0)
+    if expected is None:
+        with pytest.raises(vt.UsageError, match="batch norms"):
+            advised(asked, batch, world=world, accumulate=accumulate)
+    else:
+        assert advised(asked, batch, world=world, accumulate=accumulate)[: len(expected) or None] == expected
 
 
 def test_broken_pictures_are_left_out_or_refused(draw: Draw, tmp_path: Path) -> None:

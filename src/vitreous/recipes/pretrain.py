@@ -16,12 +16,13 @@ from vitreous.recipes import auto
 from vitreous.recipes.wishes import Wishes
 from vitreous.run.methods import Method, PretrainConfig
 from vitreous.run.plan import Run
-from vitreous.tasks.dino import DinoConfig
+from vitreous.tasks.dino import Dino, DinoConfig
 from vitreous.tasks.mae import MaeConfig
 from vitreous.tasks.simmim import SimmimConfig
 from vitreous.training.optim import OptimConfig
 
 LEAST = 100  # pictures; fewer teach nothing that is worth the time
+SMALLEST = 8  # pixels of their shorter side: two of the smallest patches there are
 BATCH = 128
 
 
@@ -35,7 +36,7 @@ def choose(
 
     Raises:
         UsageError: an unknown model, one that does not go with the method, or wishes that contradict each other.
-        BadData: fewer than ``LEAST`` pictures.
+        BadData: fewer than ``LEAST`` pictures, or smaller ones than ``SMALLEST``.
     """
     wishes.refuse()
     source = source if source is not None else open_source(wishes.data)
@@ -46,14 +47,19 @@ def choose(
             "--unlabelled, or begin with published weights: vitreous train --pretrained."
         )
     seen, reasons = auto.glance(source), list[str]()
+    if seen.side < SMALLEST:
+        raise BadData(
+            f"The shorter side of the pictures is {seen.side} px at the median, less than two patches of "
+            f"{SMALLEST // 2} px, and their parts tell nothing; give pictures of {SMALLEST} px or more."
+        )
     if not (wishes.weights or wishes.pretrained):
         wishes = replace(wishes, recipe="scratch")  # whatever lies in the cache
         if wishes.model == "auto" and method == "mae":  # the others take any, as the recipe from scratch does
             wishes = replace(wishes, model=_model(wishes.size or seen.side))
     run = auto.draft(wishes, seen, reasons)  # how it begins and is varied is for labels
     augment = AugmentConfig(crop_scale=(0.2, 1.0), flip=run.task.augment.flip)
-    most = BATCH // 2 if method == "dino" else BATCH  # whose pictures come as four views each
-    batch = wishes.batch or int(np.clip(2 ** np.floor(np.log2(pictures / 4)), 16, most))
+    low, high = (Dino.wanted, Dino.wanted) if method == "dino" else (16, BATCH)  # whose pictures are four views each
+    batch = wishes.batch or int(np.clip(2 ** np.floor(np.log2(pictures / 4)), low, high))
     optim = OptimConfig(name="muon", ema=None)
     train = replace(run.train, optim=optim, batch=batch, evaluate_first=True)
     if len(source.classes) < 2:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from torch import nn
 
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import AugmentConfig
@@ -62,3 +65,29 @@ def make(
         return Simmim(network, config.simmim, preprocess, augment, watch)
     assert config.mae is not None
     return Mae(network, config.mae, preprocess, augment, watch)
+
+
+def advised(task: SelfSupervised, batch: int, *, world: int, accumulate: int) -> str:
+    """What speaks against batches of so many pictures, in a sentence with the remedy; empty if nothing does.
+
+    Args:
+        batch: pictures a step, over all processes.
+
+    Raises:
+        UsageError: nothing could be learned from them.
+    """
+    name = type(task).__name__.lower()
+    if batch < task.least:
+        raise UsageError(
+            f"A batch of {batch} is too small for {name}, which needs {task.least}; give --batch {task.wanted}."
+        )
+    own = batch // world
+    part = math.ceil(own / accumulate)
+    if (own % part or part) < 2 and any(isinstance(module, nn.BatchNorm2d) for module in task.modules()):
+        raise UsageError(
+            f"The batch norms of {task.network.config.model} have nothing to compare in 1 picture at a time; give a "
+            "larger --batch, 2 or more for each process and part of train.accumulate."
+        )
+    if batch < task.wanted:
+        return f"A batch of {batch} is small for {name}, which learns better from --batch {task.wanted} or more."
+    return ""

@@ -73,7 +73,7 @@ def build(
     if run.pretrain is None:
         parts = _supervised(run, prepared, network, device, teacher=teacher, progress=progress)
     else:
-        parts = _self_supervised(run, prepared, network, device, folder=folder, progress=progress)
+        parts = _self_supervised(run, prepared, network, device, folder=folder, log=log, progress=progress)
     trainer = Trainer(
         parts.task,
         run.train,
@@ -121,7 +121,14 @@ def _supervised(
 
 
 def _self_supervised(
-    run: Run, prepared: Prepared, network: Network, device: Device, *, folder: RunFolder, progress: Progress
+    run: Run,
+    prepared: Prepared,
+    network: Network,
+    device: Device,
+    *,
+    folder: RunFolder,
+    log: Log | None,
+    progress: Progress,
 ) -> _Parts:
     assert run.pretrain is not None
     batch, share, preprocess = run.train.batch, _share(run, device), run.data.preprocess
@@ -131,6 +138,9 @@ def _self_supervised(
     least = max(1, len(pictures) // batch)
     watcher = Watcher(prepared, preprocess, device, batch=batch, least=least, strips=strips)
     task = methods.make(run.pretrain, network, preprocess, run.task.augment, watcher, device=device, progress=progress)
+    advice = methods.advised(task, batch, world=device.world, accumulate=run.train.accumulate)
+    if advice and log is not None:
+        log.notice(advice)
     train = Loader(pictures, task.views(True), batch=batch, train=True, **share)
     # the views of training, so that the loss means the same; the same ones each time, as nothing is shuffled
     val = Loader(prepared.val, task.views(True), batch=batch, train=False, **share)
