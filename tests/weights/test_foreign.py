@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
+from weights.renaming import Tensors, assert_comes_back, assert_same, build, refused, renamed, weights
+from weights.vit_names import as_hugging_face, as_timm
 
 from vitreous.errors import DamagedFile, UnusableWeights, UsageError
 from vitreous.layers.position import resample
@@ -20,81 +22,15 @@ from vitreous.weights import foreign
 from vitreous.weights.files import read
 
 
-def vit(seed: int = 0, classes: int = 5, size: int = 32, **options: object) -> Network:
-    torch.manual_seed(seed)
-    options = {"width": 16, "depth": 2, "heads": 2, "patch": 8} | options
-    return build_network(
-        NetworkConfig(model="vit_tiny_patch16_224", classes=classes, size=size, options=options)
-    ).eval()
+def vit(seed: int, classes: int = 5, size: int = 32) -> Network:
+    return build("vit_tiny_patch16_224", seed, size, classes=classes, width=16, depth=2, heads=2, patch=8)
 
 
-def resnet(seed: int = 0, block: str = "basic") -> Network:
-    torch.manual_seed(seed)
-    options = {"depths": (1, 1), "widths": (8, 16), "block": block, "zero_init": False}
-    return build_network(NetworkConfig(model="resnet18", classes=5, size=32, options=options)).eval()
+def resnet(seed: int, block: str = "basic") -> Network:
+    return build("resnet18", seed, 32, depths=(1, 1), widths=(8, 16), block=block, zero_init=False)
 
 
-def weights(network: Network) -> dict[str, Tensor]:
-    return {key: t.clone() for key, t in network.state_dict().items() if key not in ("mean", "std")}
-
-
-def renamed(tensors: dict[str, Tensor], *rules: tuple[str, str]) -> dict[str, Tensor]:
-    """Our names to theirs, by substitution in order: the opposite way to the table under test."""
-    for ours, theirs in rules:
-        tensors = {re.sub(ours, theirs, key): tensor for key, tensor in tensors.items()}
-    return tensors
-
-
-def as_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return renamed(tensors, (r"^backbone\.", ""), (r"^head\.fc", "head"))
-
-
-def as_torchvision(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return renamed(
-        tensors,
-        (r"^backbone\.", ""),
-        (r"^head\.fc", "heads.head"),
-        (r"^cls_token", "class_token"),
-        (r"^pos_embed", "encoder.pos_embedding"),
-        (r"^patch_embed\.proj", "conv_proj"),
-        (r"^norm", "encoder.ln"),
-        (r"attn\.qkv\.", "self_attention.in_proj_"),
-        (r"attn\.proj", "self_attention.out_proj"),
-        (r"mlp\.fc1", "mlp.0"),
-        (r"mlp\.fc2", "mlp.3"),
-        (r"^blocks\.(\d+)\.norm", r"blocks.\1.ln_"),
-        (r"^blocks\.", "encoder.layers.encoder_layer_"),
-    )
-
-
-def as_hugging_face(tensors: dict[str, Tensor], new: bool) -> dict[str, Tensor]:
-    layers = "layers" if new else "encoder.layer"
-    parts = ("attention.q_proj", "attention.k_proj", "attention.v_proj") if new else (
-        "attention.attention.query", "attention.attention.key", "attention.attention.value"
-    )  # fmt: skip
-    out = {}
-    for key, t in renamed(
-        tensors,
-        (r"^backbone\.(cls_token)", r"vit.embeddings.\1"),
-        (r"^backbone\.pos_embed", "vit.embeddings.position_embeddings"),
-        (r"^backbone\.patch_embed\.proj", "vit.embeddings.patch_embeddings.projection"),
-        (r"^backbone\.norm", "vit.layernorm"),
-        (r"^backbone\.blocks", f"vit.{layers}"),
-        (r"norm1", "layernorm_before"),
-        (r"norm2", "layernorm_after"),
-        (r"attn\.proj", "attention.o_proj" if new else "attention.output.dense"),
-        (r"mlp\.fc1", "mlp.fc1" if new else "intermediate.dense"),
-        (r"mlp\.fc2", "mlp.fc2" if new else "output.dense"),
-        (r"^head\.fc", "classifier"),
-    ).items():
-        if "attn.qkv" in key:
-            out |= {key.replace("attn.qkv", part): piece for part, piece in zip(parts, t.chunk(3), strict=True)}
-        else:
-            out[key] = t
-    return out
-
-
-def as_torchvision_resnet(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def as_torchvision_resnet(tensors: Tensors) -> Tensors:
     return renamed(
         tensors,
         (r"^backbone\.", ""),
@@ -105,7 +41,7 @@ def as_torchvision_resnet(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     )
 
 
-def as_hugging_face_resnet(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def as_hugging_face_resnet(tensors: Tensors) -> Tensors:
     tensors = renamed(
         tensors,
         (r"^backbone\.conv1\.conv", "resnet.embedder.embedder.convolution"),
@@ -124,39 +60,16 @@ def as_hugging_face_resnet(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-VIT_DIALECTS = {
-    "timm ViT": as_timm,
-    "torchvision ViT": as_torchvision,
-    "Hugging Face ViT, new": lambda t: as_hugging_face(t, new=True),
-    "Hugging Face ViT": lambda t: as_hugging_face(t, new=False),
-    "vitreous": lambda t: t,
-}
-
-
-def assert_same(one: Network, two: Network) -> None:
-    for key, tensor in one.state_dict().items():
-        assert torch.equal(tensor, two.state_dict()[key]), key
-
-
-@pytest.mark.parametrize("dialect", VIT_DIALECTS)
-def test_every_dialect_of_vit_gives_the_same_network(dialect: str) -> None:
-    theirs, ours = vit(1), vit(2)
-    loaded = foreign.load(ours, VIT_DIALECTS[dialect](weights(theirs)))
-    assert loaded.dialect == dialect.partition(",")[0] and loaded.resampled == () and loaded.dropped == ()
-    assert_same(ours, theirs)
-
-
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
 @pytest.mark.parametrize("head", ["fc", "linear", "hugging face"])
 def test_every_dialect_of_resnet_gives_the_same_network(block: str, head: str) -> None:
-    theirs, ours = resnet(1, block), resnet(2, block)
-    tensors = weights(theirs)
-    if head == "hugging face":
-        tensors = as_hugging_face_resnet(tensors)
-    else:
-        tensors = renamed(as_torchvision_resnet(tensors), (r"^head\.fc", head))
-    assert foreign.load(ours, tensors).dialect == ("Hugging Face ResNet" if head == "hugging face" else "ResNet")
-    assert_same(ours, theirs)
+    def names(tensors: Tensors) -> Tensors:
+        if head == "hugging face":
+            return as_hugging_face_resnet(tensors)
+        return renamed(as_torchvision_resnet(tensors), (r"^head\.fc", head))
+
+    dialect = "Hugging Face ResNet" if head == "hugging face" else "ResNet"
+    assert_comes_back(resnet(1, block), resnet(2, block), names, dialect)
 
 
 def test_wrappers_and_counters_of_older_files() -> None:
@@ -191,13 +104,6 @@ def test_weights_without_a_head_fill_the_backbone() -> None:
     with pytest.raises(UsageError, match=r"missing: head\.fc"):
         foreign.load(ours, tensors)
     assert foreign.load(ours, tensors, keep_head=False).dropped == ()
-
-
-def refused(network: Network, tensors: dict[str, Tensor], words: str, kind: type[Exception] = UsageError) -> None:
-    before = weights(network)
-    with pytest.raises(kind, match=words):
-        foreign.load(network, tensors)
-    assert all(torch.equal(t, before[key]) for key, t in weights(network).items())  # all or nothing
 
 
 def test_what_does_not_fit_is_named() -> None:

@@ -1,4 +1,4 @@
-"""The relatives of the plain ViT, whose own names stand in test_foreign: each dialect written down the opposite way."""
+"""Names of ViT and its relatives elsewhere."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ import re
 
 import pytest
 import torch
-from torch import Tensor
+from weights.renaming import (
+    Tensors,
+    assert_comes_back,
+    assert_same,
+    build,
+    refused,
+    renamed,
+    split,
+    weights,
+)
+from weights.vit_names import as_hugging_face, as_timm, in_transformers
 
-from vitreous.errors import UsageError
 from vitreous.layers.patch import resample_kernel
 from vitreous.layers.position import resample
 from vitreous.network import Network, NetworkConfig, build_network
 from vitreous.weights import foreign
 
-Tensors = dict[str, Tensor]
 DISTILLED = {"pool": "distilled"}
 DINOV2 = {"layer_scale": 0.1}
 REGISTERS = {"layer_scale": 0.1, "registers": 3, "class_position": False}
@@ -22,65 +30,29 @@ SWIGLU = {"mlp": "swiglu"}
 
 
 def vit(seed: int, size: int = 32, **options: object) -> Network:
-    torch.manual_seed(seed)
     options = {"width": 16, "depth": 3, "heads": 2, "patch": 8} | options
-    network = build_network(NetworkConfig(model="vit_tiny_patch16_224", classes=5, size=size, options=options))
-    for p in network.parameters():
-        torch.nn.init.normal_(p, std=0.1)
-    return network.eval()
+    return build("vit_tiny_patch16_224", seed, size, **options)
 
 
-def weights(network: Network) -> Tensors:
-    return {key: t.clone() for key, t in network.state_dict().items() if key not in ("mean", "std")}
-
-
-def renamed(tensors: Tensors, *rules: tuple[str, str]) -> Tensors:
-    for ours, theirs in rules:
-        tensors = {re.sub(ours, theirs, key): tensor for key, tensor in tensors.items()}
-    return tensors
-
-
-def split(tensors: Tensors, name: str, parts: tuple[str, ...]) -> Tensors:
-    """Every tensor whose key holds ``name`` as its equal parts."""
-    out: Tensors = {}
-    for key, t in tensors.items():
-        pieces = zip(parts, t.chunk(len(parts)), strict=True) if name in key else [(name, t)]
-        out |= {key.replace(name, part): piece for part, piece in pieces}
-    return out
-
-
-def as_timm(tensors: Tensors) -> Tensors:
-    return renamed(tensors, (r"^backbone\.", ""), (r"^head\.fc_dist", "head_dist"), (r"^head\.fc", "head"))
-
-
-def as_hugging_face(tensors: Tensors, new: bool, prefix: str = "deit.") -> Tensors:
-    layers = f"{prefix}layers" if new else f"{prefix}encoder.layer"
-    qkv = ("attention.q_proj", "attention.k_proj", "attention.v_proj") if new else (
-        "attention.attention.query", "attention.attention.key", "attention.attention.value"
-    )  # fmt: skip
-    tensors = renamed(
+def as_torchvision(tensors: Tensors) -> Tensors:
+    return renamed(
         tensors,
-        (r"^backbone\.cls_token", f"{prefix}embeddings.cls_token"),
-        (r"^backbone\.dist_token", f"{prefix}embeddings.distillation_token"),
-        (r"^backbone\.pos_embed", f"{prefix}embeddings.position_embeddings"),
-        (r"^backbone\.patch_embed\.proj", f"{prefix}embeddings.patch_embeddings.projection"),
-        (r"^backbone\.norm", f"{prefix}layernorm"),
-        (r"^backbone\.blocks", layers),
-        (r"norm1", "layernorm_before"),
-        (r"norm2", "layernorm_after"),
-        (r"attn\.proj", "attention.o_proj" if new else "attention.output.dense"),
-        (r"mlp\.fc1", "mlp.fc1" if new else "intermediate.dense"),
-        (r"mlp\.fc2", "mlp.fc2" if new else "output.dense"),
-        (r"^head\.fc_dist", "distillation_classifier"),
-        (r"^head\.fc", "cls_classifier"),
+        (r"^backbone\.", ""),
+        (r"^head\.fc", "heads.head"),
+        (r"^cls_token", "class_token"),
+        (r"^pos_embed", "encoder.pos_embedding"),
+        (r"^patch_embed\.proj", "conv_proj"),
+        (r"^norm", "encoder.ln"),
+        (r"attn\.qkv\.", "self_attention.in_proj_"),
+        (r"attn\.proj", "self_attention.out_proj"),
+        (r"mlp\.fc1", "mlp.0"),
+        (r"mlp\.fc2", "mlp.3"),
+        (r"^blocks\.(\d+)\.norm", r"blocks.\1.ln_"),
+        (r"^blocks\.", "encoder.layers.encoder_layer_"),
     )
-    return split(tensors, "attn.qkv", qkv)
 
 
 def as_hugging_face_dinov2(tensors: Tensors, new: bool, prefix: str, swiglu: bool = False) -> Tensors:
-    qkv = ("attention.q_proj", "attention.k_proj", "attention.v_proj") if new else (
-        "attention.attention.query", "attention.attention.key", "attention.attention.value"
-    )  # fmt: skip
     tensors = renamed(
         tensors,
         (r"^backbone\.cls_token", f"{prefix}embeddings.cls_token"),
@@ -98,7 +70,7 @@ def as_hugging_face_dinov2(tensors: Tensors, new: bool, prefix: str, swiglu: boo
     if swiglu and new:
         tensors = renamed(split(tensors, "weights_in", ("gate_proj", "up_proj")), ("weights_out", "down_proj"))
     tensors[f"{prefix}embeddings.mask_token"] = torch.randn(1, 16)
-    return split(tensors, "attn.qkv", qkv)
+    return split(tensors, "attn.qkv", in_transformers(new))
 
 
 def as_meta_dinov2(tensors: Tensors, chunked: bool = False, swiglu: bool = False) -> Tensors:
@@ -113,9 +85,18 @@ def as_meta_dinov2(tensors: Tensors, chunked: bool = False, swiglu: bool = False
     return tensors | {"mask_token": torch.randn(1, 16)}
 
 
-def assert_same(one: Network, two: Network, but: str = "") -> None:
-    for key, tensor in one.state_dict().items():
-        assert (but and key.startswith(but)) or torch.equal(tensor, two.state_dict()[key]), key
+VIT_DIALECTS = {
+    "timm ViT": as_timm,
+    "torchvision ViT": as_torchvision,
+    "Hugging Face ViT, new": lambda t: as_hugging_face(t, new=True),
+    "Hugging Face ViT": lambda t: as_hugging_face(t, new=False),
+    "vitreous": lambda t: t,
+}
+
+
+@pytest.mark.parametrize("dialect", VIT_DIALECTS)
+def test_every_dialect_gives_the_same_network(dialect: str) -> None:
+    assert_comes_back(vit(1), vit(2), VIT_DIALECTS[dialect], dialect.partition(",")[0])
 
 
 @pytest.mark.parametrize("library", ["timm", "Hugging Face", "Hugging Face, new", "Hugging Face, bare"])
@@ -234,13 +215,6 @@ def test_patches_of_another_size_are_resampled_with_channels_and_positions() -> 
     )  # fmt: skip
     foreign.load(grey, as_timm(weights(theirs)))
     assert torch.equal(grey.backbone.patch_embed.proj.weight, kernel.sum(1, keepdim=True))
-
-
-def refused(network: Network, tensors: Tensors, words: str) -> None:
-    before = weights(network)
-    with pytest.raises(UsageError, match=words):
-        foreign.load(network, tensors)
-    assert all(torch.equal(t, before[key]) for key, t in weights(network).items())
 
 
 def test_relatives_are_not_taken_for_each_other() -> None:
