@@ -1,25 +1,20 @@
 from __future__ import annotations
 
-import pytest
 import torch
-from torch import Tensor
+from weights.renaming import Tensors, assert_comes_back, build, refused, weights
 
-from vitreous.errors import UsageError
 from vitreous.layers.position import resample
-from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.network import Network
 from vitreous.weights import foreign
-
-OPTIONS = {"width": 16, "depth": 2, "heads": 2, "convolutions": 2}
 
 
 def cct(seed: int, size: int = 32) -> Network:
-    torch.manual_seed(seed)
-    return build_network(NetworkConfig(model="cct_7_3x1_32", classes=5, size=size, options=OPTIONS)).eval()
+    return build("cct_7_3x1_32", seed, size, width=16, depth=2, heads=2, convolutions=2)
 
 
-def released(network: Network) -> dict[str, Tensor]:
-    """The network's tensors under the names of the authors' release, written down one by one."""
-    t = {key.removeprefix("backbone."): tensor.clone() for key, tensor in network.state_dict().items()}
+def released(tensors: Tensors) -> Tensors:
+    """The same under the names of the authors' release, written down one by one."""
+    t = {key.removeprefix("backbone."): tensor for key, tensor in tensors.items()}
     names = {
         "tokenizer.conv_layers.0.0.weight": "tokenizer.0.conv.weight",
         "tokenizer.conv_layers.1.0.weight": "tokenizer.1.conv.weight",
@@ -48,23 +43,23 @@ def released(network: Network) -> dict[str, Tensor]:
 
 
 def test_the_authors_release_gives_the_same_network() -> None:
-    theirs, ours = cct(1), cct(2)
-    loaded = foreign.load(ours, released(theirs))
-    assert (loaded.dialect, loaded.dropped, loaded.resampled) == ("CCT", (), ())
-    for key, tensor in theirs.state_dict().items():
-        assert torch.equal(ours.state_dict()[key], tensor), key
+    assert_comes_back(cct(1), cct(2), released, "CCT")
 
 
 def test_positions_of_another_size_are_resampled() -> None:
     theirs, ours = cct(1, size=32), cct(2, size=48)
-    assert foreign.load(ours, released(theirs)).resampled == ("backbone.pos_embed (1, 64, 16) to (1, 144, 16)",)
+    assert foreign.load(ours, released(weights(theirs))).resampled == (
+        "backbone.pos_embed (1, 64, 16) to (1, 144, 16)",
+    )
     assert torch.equal(ours.backbone.pos_embed, resample(theirs.backbone.pos_embed, (8, 8), (12, 12)))
 
 
 def test_what_does_not_fit_is_named() -> None:
-    tensors = released(cct(1))
-    with pytest.raises(UsageError, match=r"parts this architecture lacks: classifier\.class_emb"):
-        foreign.load(cct(2), tensors | {"classifier.class_emb": torch.zeros(1, 1, 16)})
+    tensors = released(weights(cct(1)))
+    refused(
+        cct(2),
+        tensors | {"classifier.class_emb": torch.zeros(1, 1, 16)},
+        r"parts this architecture lacks: classifier\.class_emb",
+    )
     del tensors["classifier.blocks.1.norm1.bias"]
-    with pytest.raises(UsageError, match=r"missing: backbone\.blocks\.1\.norm2\.bias"):
-        foreign.load(cct(2), tensors)
+    refused(cct(2), tensors, r"missing: backbone\.blocks\.1\.norm2\.bias")

@@ -4,32 +4,14 @@ import re
 
 import pytest
 import torch
-from torch import Tensor
+from weights.renaming import Tensors, assert_comes_back, assert_same, build, refused, renamed, weights
 
-from vitreous.errors import UsageError
-from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.network import Network
 from vitreous.weights import foreign
 
-Tensors = dict[str, Tensor]
 
-
-def build(seed: int) -> Network:
-    torch.manual_seed(seed)
-    options = {"depths": (2, 1, 1, 1), "widths": (4, 8, 12, 16)}
-    return build_network(NetworkConfig(model="convnext_tiny", classes=5, size=32, options=options)).eval()
-
-
-def weights(network: Network) -> Tensors:
-    with torch.no_grad():  # no two tensors alike
-        for p in network.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
-    return {key: t.clone() for key, t in network.state_dict().items() if key not in ("mean", "std")}
-
-
-def renamed(tensors: Tensors, *rules: tuple[str, str]) -> Tensors:
-    for ours, theirs in rules:
-        tensors = {re.sub(ours, theirs, key): t for key, t in tensors.items()}
-    return tensors
+def convnext(seed: int) -> Network:
+    return build("convnext_tiny", seed, 32, depths=(2, 1, 1, 1), widths=(4, 8, 12, 16))
 
 
 def as_timm(tensors: Tensors) -> Tensors:
@@ -107,38 +89,26 @@ DIALECTS = {
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_each_dialect_gives_back_every_tensor(dialect: str) -> None:
-    theirs, ours = build(1), build(2)
-    expected = weights(theirs)
-    foreign_names = DIALECTS[dialect](expected)
-    assert not any(key.startswith("backbone") for key in foreign_names)
-    loaded = foreign.load(ours, foreign_names)
-    assert (loaded.dialect, loaded.tensors, loaded.resampled) == (dialect, len(expected), ())
-    assert all(torch.equal(t, ours.state_dict()[key]) for key, t in expected.items())
+    assert_comes_back(convnext(1), convnext(2), DIALECTS[dialect], dialect)
 
 
 def test_linear_layers_written_as_convolutions() -> None:
-    theirs, ours = build(1), build(2)
-    expected = weights(theirs)
-    foreign.load(ours, as_timm_small(expected))
-    assert all(torch.equal(t, ours.state_dict()[key]) for key, t in expected.items())
+    assert_comes_back(convnext(1), convnext(2), as_timm_small, "timm ConvNeXt")
 
 
 def test_a_bare_model_fills_the_backbone() -> None:
-    theirs, ours = build(1), build(2)
-    expected = weights(theirs)
-    foreign.load(ours, without_prefix(expected), keep_head=False)
-    assert all(torch.equal(t, ours.state_dict()[key]) for key, t in expected.items() if key.startswith("backbone."))
+    theirs, ours = convnext(1), convnext(2)
+    foreign.load(ours, without_prefix(weights(theirs)), keep_head=False)
+    assert_same(theirs, ours, but="head.")
 
 
 def test_a_second_version_is_refused_by_name() -> None:
     """ConvNeXt V2 has the same names and a norm of responses instead of the scales."""
-    tensors = as_released(weights(build(1))) | {"stages.0.0.grn.gamma": torch.zeros(1, 1, 1, 16)}
-    with pytest.raises(UsageError, match=r"parts this architecture lacks: stages\.0\.0\.grn\.gamma"):
-        foreign.load(build(2), tensors)
+    tensors = as_released(weights(convnext(1))) | {"stages.0.0.grn.gamma": torch.zeros(1, 1, 1, 16)}
+    refused(convnext(2), tensors, r"parts this architecture lacks: stages\.0\.0\.grn\.gamma")
 
 
 def test_another_width_is_refused_by_name() -> None:
-    tensors = as_timm(weights(build(1)))
+    tensors = as_timm(weights(convnext(1)))
     tensors["stages.3.blocks.0.gamma"] = torch.ones(17)
-    with pytest.raises(UsageError, match=r"shape: stages\.3\.blocks\.0\.gamma \(17,\) instead of \(16,\)"):
-        foreign.load(build(2), tensors)
+    refused(convnext(2), tensors, r"shape: stages\.3\.blocks\.0\.gamma \(17,\) instead of \(16,\)")

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from weights.renaming import Tensors, assert_comes_back, assert_same, build, refused, weights
 
-from vitreous.errors import UsageError
-from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.network import Network
 from vitreous.weights import foreign
 
 STAGES = (1, 1, 1, 2, 2, 2, 1)  # blocks of each when half as deep as B0
@@ -18,16 +17,10 @@ Place = Callable[[int, str, str], str]
 
 
 def network(seed: int, **options: object) -> Network:
-    torch.manual_seed(seed)
-    given = {"wider": 0.25, "deeper": 0.5, **options}
-    return build_network(NetworkConfig(model="efficientnet_b0", classes=5, size=64, options=given)).eval()
+    return build("efficientnet_b0", seed, 64, **{"wider": 0.25, "deeper": 0.5} | options)
 
 
-def weights(network: Network) -> dict[str, Tensor]:
-    return {key: t.clone() for key, t in network.state_dict().items() if key not in ("mean", "std")}
-
-
-def renamed(tensors: dict[str, Tensor], stem: tuple[str, str], top: tuple[str, str], fc: str, block: Place) -> dict:
+def renamed(tensors: Tensors, stem: tuple[str, str], top: tuple[str, str], fc: str, block: Place) -> dict:
     """Our names to theirs, the opposite way to the rules under test; ``block`` names (number, role, part)."""
     out = {}
     for key, t in tensors.items():
@@ -42,7 +35,7 @@ def renamed(tensors: dict[str, Tensor], stem: tuple[str, str], top: tuple[str, s
     return out
 
 
-def as_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def as_timm(tensors: Tensors) -> Tensors:
     def block(number: int, role: str, part: str) -> str:
         stage, index = PLACES[number]
         start = f"blocks.{stage}.{index}"
@@ -55,7 +48,7 @@ def as_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed(tensors, ("conv_stem", "bn1"), ("conv_head", "bn2"), "classifier", block)
 
 
-def as_torchvision(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def as_torchvision(tensors: Tensors) -> Tensors:
     def block(number: int, role: str, part: str) -> str:
         stage, index = PLACES[number]
         layer = ("expand", "depthwise", "squeeze", "project").index(role) - (stage == 0)
@@ -65,7 +58,7 @@ def as_torchvision(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed(tensors, ("features.0.0", "features.0.1"), ("features.8.0", "features.8.1"), "classifier.1", block)
 
 
-def as_hugging_face(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def as_hugging_face(tensors: Tensors) -> Tensors:
     names = {
         ("expand", "conv"): "expansion.expand_conv",
         ("expand", "norm"): "expansion.expand_bn",
@@ -85,7 +78,7 @@ def as_hugging_face(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     )
 
 
-def as_lukemelas(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def as_lukemelas(tensors: Tensors) -> Tensors:
     names = {
         ("expand", "conv"): "_expand_conv",
         ("expand", "norm"): "_bn0",
@@ -116,11 +109,7 @@ DIALECTS = {
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_dialect_gives_the_same_network(dialect: str) -> None:
     rename, options = DIALECTS[dialect]
-    theirs, ours = network(1, **options), network(2, **options)
-    loaded = foreign.load(ours, rename(weights(theirs)))
-    assert loaded.dialect == dialect and loaded.resampled == ()
-    for key, tensor in theirs.state_dict().items():
-        assert torch.equal(tensor, ours.state_dict()[key]), key
+    assert_comes_back(network(1, **options), network(2, **options), rename, dialect)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +121,7 @@ def test_every_dialect_gives_the_same_network(dialect: str) -> None:
 )
 @pytest.mark.parametrize("rename", [as_hugging_face, as_lukemelas])
 def test_weights_from_tensorflow_ask_for_its_arithmetic(rename: Callable, options: dict, words: str) -> None:
-    theirs, ours = network(1, **TENSORFLOW), network(2, **options)
-    with pytest.raises(UsageError, match=words):
-        foreign.load(ours, rename(weights(theirs)))
+    refused(network(2, **options), rename(weights(network(1, **TENSORFLOW))), words)
 
 
 def test_a_bare_hugging_face_model_has_no_prefix() -> None:
@@ -142,12 +129,12 @@ def test_a_bare_hugging_face_model_has_no_prefix() -> None:
     tensors = {key.removeprefix("efficientnet."): t for key, t in as_hugging_face(weights(theirs)).items()}
     bare = {key: t for key, t in tensors.items() if not key.startswith("classifier")}
     foreign.load(ours, bare, keep_head=False)
-    assert torch.equal(ours.backbone.conv_head.conv.weight, theirs.backbone.conv_head.conv.weight)
+    assert_same(theirs, ours, but="head.")
 
 
 def test_another_depth_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"missing: .*do not fit|do not fit; .*missing: backbone\.blocks"):
-        foreign.load(network(1, deeper=1.0), as_timm(weights(network(2))))
+    words = r"missing: .*do not fit|do not fit; .*missing: backbone\.blocks"
+    refused(network(1, deeper=1.0), as_timm(weights(network(2))), words)
 
 
 def test_mobilenets_are_told_apart_though_they_share_timms_names() -> None:

@@ -1,35 +1,15 @@
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
-from torch import Tensor
+from weights.renaming import Tensors, assert_comes_back, build, refused, renamed, weights
 
-from vitreous.errors import UsageError
-from vitreous.network import Network, NetworkConfig, build_network
-from vitreous.weights import foreign
-
-Tensors = dict[str, Tensor]
+from vitreous.network import Network
 
 
-def build(seed: int) -> Network:
-    torch.manual_seed(seed)
+def efficientvit(seed: int) -> Network:
     options = {"widths": (8, 8, 16, 16, 32), "depths": (2, 2, 1, 1, 2), "head_dim": 8, "head": (24, 40)}
-    return build_network(NetworkConfig(model="efficientvit_b0", classes=5, size=64, options=options)).eval()
-
-
-def weights(network: Network) -> Tensors:
-    with torch.no_grad():  # no two tensors alike
-        for p in network.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
-    return {key: t.clone() for key, t in network.state_dict().items() if key not in ("mean", "std")}
-
-
-def renamed(tensors: Tensors, *rules: tuple[str, str]) -> Tensors:
-    for ours, theirs in rules:
-        tensors = {re.sub(ours, theirs, key): t for key, t in tensors.items()}
-    return tensors
+    return build("efficientvit_b0", seed, 64, **options)
 
 
 def as_theirs(tensors: Tensors) -> Tensors:
@@ -82,16 +62,12 @@ DIALECTS = {"timm EfficientViT-B": as_timm, "MIT EfficientViT-B": as_release, "v
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_dialect_gives_the_same_network(dialect: str) -> None:
-    theirs, ours = build(1), build(2)
-    loaded = foreign.load(ours, DIALECTS[dialect](weights(theirs)))
-    assert loaded.dialect == dialect and loaded.resampled == () and loaded.dropped == ()
-    for key, tensor in theirs.state_dict().items():
-        assert torch.equal(tensor, ours.state_dict()[key]), key
+    assert_comes_back(efficientvit(1), efficientvit(2), DIALECTS[dialect], dialect)
 
 
 def test_names_are_those_of_the_files() -> None:
     """A few keys of each kind, written down from the published networks."""
-    timm, release = (as_(weights(build(1))) for as_ in (as_timm, as_release))
+    timm, release = (as_(weights(efficientvit(1))) for as_ in (as_timm, as_release))
     assert {
         "stem.in_conv.conv.weight",
         "stem.res0.main.depth_conv.norm.running_var",
@@ -118,15 +94,12 @@ def test_names_are_those_of_the_files() -> None:
 
 
 def test_the_other_efficientvit_is_refused() -> None:
-    torch.manual_seed(0)
-    other = build_network(NetworkConfig(model="efficientvit_m0", classes=5, size=64))
-    with pytest.raises(UsageError, match=r"holds timm EfficientViT-B weights; .* family EfficientViTMS, so choose"):
-        foreign.load(other, as_timm(weights(build(1))))
+    words = r"holds timm EfficientViT-B weights; .* family EfficientViTMS, so choose"
+    refused(build("efficientvit_m0", 2, 64), as_timm(weights(efficientvit(1))), words)
 
 
 def test_the_release_with_attention_of_another_scale_is_refused() -> None:
     """The authors' code can have several scales; what has more than one is none of the published networks."""
-    tensors = as_timm(weights(build(1)))
+    tensors = as_timm(weights(efficientvit(1)))
     tensors["stages.2.blocks.1.context_module.main.aggreg.1.0.weight"] = torch.zeros(48, 1, 3, 3)
-    with pytest.raises(UsageError, match=r"parts this architecture lacks: .*aggreg\.1\.0\.weight"):
-        foreign.load(build(2), tensors)
+    refused(efficientvit(2), tensors, r"parts this architecture lacks: .*aggreg\.1\.0\.weight")

@@ -1,36 +1,17 @@
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from weights.renaming import Tensors, assert_comes_back, assert_same, build, refused, renamed, weights
 
-from vitreous.errors import UsageError
-from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.network import Network
 from vitreous.weights import foreign
 
-Tensors = dict[str, Tensor]
 
-
-def build(seed: int, size: int = 224) -> Network:
-    torch.manual_seed(seed)
+def efficientvit(seed: int, size: int = 224) -> Network:
     options = {"widths": (16, 24, 32), "depths": (2, 1, 2), "heads": (2, 3, 2), "key": 4}
-    return build_network(NetworkConfig(model="efficientvit_m0", classes=5, size=size, options=options)).eval()
-
-
-def weights(network: Network) -> Tensors:
-    with torch.no_grad():  # no two tensors alike
-        for p in network.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
-    return {key: t.clone() for key, t in network.state_dict().items() if key not in ("mean", "std")}
-
-
-def renamed(tensors: Tensors, *rules: tuple[str, str]) -> Tensors:
-    for ours, theirs in rules:
-        tensors = {re.sub(ours, theirs, key): t for key, t in tensors.items()}
-    return tensors
+    return build("efficientvit_m0", seed, size, **options)
 
 
 PARTS = (  # within a block
@@ -91,16 +72,12 @@ DIALECTS = {"timm EfficientViT-M": as_timm, "Microsoft EfficientViT-M": as_relea
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_dialect_gives_the_same_network(dialect: str) -> None:
-    theirs, ours = build(1), build(2)
-    loaded = foreign.load(ours, DIALECTS[dialect](weights(theirs)))
-    assert loaded.dialect == dialect and loaded.resampled == () and loaded.dropped == ()
-    for key, tensor in theirs.state_dict().items():
-        assert torch.equal(tensor, ours.state_dict()[key]), key
+    assert_comes_back(efficientvit(1), efficientvit(2), DIALECTS[dialect], dialect)
 
 
 def test_names_are_those_of_the_files() -> None:
     """A few keys of each kind, written down from the published networks."""
-    timm, release = (as_(weights(build(1))) for as_ in (as_timm, as_release))
+    timm, release = (as_(weights(efficientvit(1))) for as_ in (as_timm, as_release))
     assert {
         "patch_embed.conv4.bn.weight",
         "stages.0.blocks.1.mixer.m.attn.dws.0.conv.weight",
@@ -129,7 +106,7 @@ def test_names_are_those_of_the_files() -> None:
 
 
 def test_kernels_of_one_cell_may_be_matrices() -> None:
-    theirs, ours = build(1), build(2)
+    theirs, ours = efficientvit(1), efficientvit(2)
     tensors = as_release(weights(theirs))
     flat = {
         key: t.flatten(1) if t.ndim == 4 and t.shape[1] > 1 and t.shape[2:] == (1, 1) else t
@@ -137,12 +114,11 @@ def test_kernels_of_one_cell_may_be_matrices() -> None:
     }
     assert sum(tensors[key].shape != t.shape for key, t in flat.items()) > 10
     foreign.load(ours, flat)
-    for key, tensor in theirs.state_dict().items():
-        assert torch.equal(tensor, ours.state_dict()[key]), key
+    assert_same(theirs, ours)
 
 
 def test_biases_for_windows_of_another_side_are_resampled_and_told() -> None:
-    theirs, ours = build(1), build(2, size=448)
+    theirs, ours = efficientvit(1), efficientvit(2, size=448)
     tensors = as_timm(weights(theirs))
     done = foreign.load(ours, tensors).resampled
     assert done == tuple(f"backbone.stages.2.{block}.attn.attention_biases (2, 16) to (2, 49)" for block in (1, 2))
@@ -153,13 +129,11 @@ def test_biases_for_windows_of_another_side_are_resampled_and_told() -> None:
 
 def test_a_second_classifier_is_not_dropped_silently() -> None:
     """Their code can train with one; no published network has it."""
-    tensors = as_release(weights(build(1)))
+    tensors = as_release(weights(efficientvit(1)))
     tensors["head_dist.l.weight"] = torch.zeros(5, 32)
-    with pytest.raises(UsageError, match=r"parts this architecture lacks: head_dist\.l\.weight"):
-        foreign.load(build(2), tensors)
+    refused(efficientvit(2), tensors, r"parts this architecture lacks: head_dist\.l\.weight")
 
 
 def test_the_other_efficientvit_is_refused() -> None:
-    other = build_network(NetworkConfig(model="efficientvit_b0", classes=5, size=64))
-    with pytest.raises(UsageError, match=r"holds timm EfficientViT-M weights; .* family EfficientViT, so choose"):
-        foreign.load(other, as_timm(weights(build(1))))
+    words = r"holds timm EfficientViT-M weights; .* family EfficientViT, so choose"
+    refused(build("efficientvit_b0", 2, 64), as_timm(weights(efficientvit(1))), words)

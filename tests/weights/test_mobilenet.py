@@ -1,30 +1,22 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
+from weights.renaming import Tensors, assert_comes_back, build, refused, weights
 
-from vitreous.errors import UsageError
-from vitreous.network import Network, NetworkConfig, build_network
-from vitreous.weights import foreign
+from vitreous.network import Network
 
 STAGES = {"large": (1, 2, 3, 4, 2, 3), "small": (1, 2, 3, 2, 3)}  # blocks in timm's, without the closing convolution
 
 
 def network(seed: int, table: str, **options: object) -> Network:
-    torch.manual_seed(seed)
-    given = {"multiplier": 0.25, **options}
-    name = f"mobilenetv3_{table}_100"
-    return build_network(NetworkConfig(model=name, classes=5, size=64, options=given)).eval()
+    return build(f"mobilenetv3_{table}_100", seed, 64, multiplier=0.25, **options)
 
 
-def weights(network: Network) -> dict[str, Tensor]:
-    return {key: t.clone() for key, t in network.state_dict().items() if key not in ("mean", "std")}
-
-
-def as_timm(tensors: dict[str, Tensor], table: str) -> dict[str, Tensor]:
+def as_timm(tensors: Tensors, table: str) -> Tensors:
     """Our names to theirs by a table of words: the opposite way to the rules under test."""
     places = [(stage, block) for stage, blocks in enumerate(STAGES[table]) for block in range(blocks)]
     closing = f"blocks.{len(STAGES[table])}.0"
@@ -51,7 +43,7 @@ def as_timm(tensors: dict[str, Tensor], table: str) -> dict[str, Tensor]:
     return out
 
 
-def as_torchvision(tensors: dict[str, Tensor], table: str) -> dict[str, Tensor]:
+def as_torchvision(tensors: Tensors, table: str) -> Tensors:
     """Layers of a block are counted there, so their numbers depend on which of them it has."""
     count = sum(STAGES[table])
     out = {}
@@ -74,38 +66,33 @@ def as_torchvision(tensors: dict[str, Tensor], table: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("dialect", ["timm MobileNetV3", "torchvision MobileNetV3"])
 def test_every_dialect_gives_the_same_network(dialect: str, table: str) -> None:
     options = {"eps": 1e-3} if dialect.startswith("torchvision") else {}
-    theirs, ours = network(1, table, **options), network(2, table, **options)
-    rename = as_timm if dialect.startswith("timm") else as_torchvision
-    loaded = foreign.load(ours, rename(weights(theirs), table))
-    assert loaded.dialect == dialect and loaded.resampled == ()
-    for key, tensor in theirs.state_dict().items():
-        assert torch.equal(tensor, ours.state_dict()[key]), key
+    names = partial(as_timm if dialect.startswith("timm") else as_torchvision, table=table)
+    assert_comes_back(network(1, table, **options), network(2, table, **options), names, dialect)
 
 
 def test_weights_that_need_another_eps_are_refused_by_name() -> None:
-    theirs, ours = network(1, "small", eps=1e-3), network(2, "small")
-    before = weights(ours)
-    with pytest.raises(UsageError, match=r"torchvision MobileNetV3 .* build it with eps=0\.001 among its options"):
-        foreign.load(ours, as_torchvision(weights(theirs), "small"))
-    assert all(torch.equal(t, before[key]) for key, t in weights(ours).items())
+    tensors = as_torchvision(weights(network(1, "small", eps=1e-3)), "small")
+    words = r"torchvision MobileNetV3 .* build it with eps=0\.001 among its options"
+    refused(network(2, "small"), tensors, words)
 
 
 def test_large_and_small_are_not_taken_for_each_other() -> None:
     for rename, options in ((as_timm, {}), (as_torchvision, {"eps": 1e-3})):
-        with pytest.raises(UsageError, match="do not fit; choose the model"):
-            foreign.load(network(1, "small", **options), rename(weights(network(2, "large", **options)), "large"))
+        tensors = rename(weights(network(2, "large", **options)), "large")
+        refused(network(1, "small", **options), tensors, "do not fit; choose the model")
 
 
 def test_a_tensor_of_the_wrong_shape_is_named() -> None:
     tensors = as_timm(weights(network(1, "small")), "small") | {"conv_head.weight": torch.zeros(3)}
-    with pytest.raises(UsageError, match=r"shape: conv_head\.weight \(3,\) instead of"):
-        foreign.load(network(2, "small"), tensors)
+    refused(network(2, "small"), tensors, r"shape: conv_head\.weight \(3,\) instead of")
 
 
 def test_parts_of_its_relatives_are_named() -> None:
     tensors = as_timm(weights(network(1, "small")), "small")
-    with pytest.raises(UsageError, match=r"parts this architecture lacks: norm_head\.weight"):
-        foreign.load(network(2, "small"), tensors | {"norm_head.weight": torch.zeros(1024)})
+    refused(
+        network(2, "small"),
+        tensors | {"norm_head.weight": torch.zeros(1024)},
+        r"parts this architecture lacks: norm_head\.weight",
+    )
     v4 = {re.sub("conv_dw", "dw_start.conv", key): t for key, t in tensors.items()}
-    with pytest.raises(UsageError, match="no architecture known here"):
-        foreign.load(network(2, "small"), v4)
+    refused(network(2, "small"), v4, "no architecture known here")

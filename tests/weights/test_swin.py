@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
+from weights.renaming import Tensors, assert_comes_back, assert_same, build, refused, renamed, split, weights
 
-from vitreous.errors import UsageError
-from vitreous.network import Network, NetworkConfig, build_network
+from vitreous.network import Network
 from vitreous.weights import foreign
 
-Tensors = dict[str, Tensor]
 V1, V2 = "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"
 
 
-def build(seed: int, model: str, **more: object) -> Network:
-    torch.manual_seed(seed)
+def swin(seed: int, model: str, **more: object) -> Network:
     options = {"width": 4, "depths": (2, 1, 1), "heads": (1, 2, 4), "window": 4} | more
-    return build_network(NetworkConfig(model=model, classes=5, size=64, options=options)).eval()
-
-
-def weights(network: Network) -> Tensors:
-    with torch.no_grad():  # no two tensors alike
-        for p in network.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
-    return {key: t.clone() for key, t in network.state_dict().items() if key not in ("mean", "std")}
-
-
-def renamed(tensors: Tensors, *rules: tuple[str, str]) -> Tensors:
-    for ours, theirs in rules:
-        tensors = {re.sub(ours, theirs, key): t for key, t in tensors.items()}
-    return tensors
+    return build(model, seed, 64, **options)
 
 
 def earlier(key: str) -> str:
@@ -89,9 +75,8 @@ def as_torchvision(tensors: Tensors) -> Tensors:
 def as_hugging_face(tensors: Tensors, model: str, new: bool = False) -> Tensors:
     layers = rf"{model}.encoder.layers"
     own = "attention" if new else "attention.self"
-    parts = [f"attention.{p}_proj" for p in "qkv"] if new else [f"{own}.{p}" for p in ("query", "key", "value")]
-    out: Tensors = {}
-    for key, t in renamed(
+    parts = ("q_proj", "k_proj", "v_proj") if new else ("query", "key", "value")
+    tensors = renamed(
         {earlier(key): t for key, t in tensors.items()},
         (r"^head\.fc", "classifier"),
         (r"^backbone\.patch_embed\.proj", f"{model}.embeddings.patch_embeddings.projection"),
@@ -109,12 +94,8 @@ def as_hugging_face(tensors: Tensors, model: str, new: bool = False) -> Tensors:
         (r"attn\.cpb_mlp", rf"{own}.continuous_position_bias_mlp"),
         (r"attn\.q_bias", rf"{own}.query.bias"),
         (r"attn\.v_bias", rf"{own}.value.bias"),
-    ).items():
-        if "attn.qkv" in key:
-            out |= {key.replace("attn.qkv", part): piece for part, piece in zip(parts, t.chunk(3), strict=True)}
-        else:
-            out[key] = t
-    return out
+    )
+    return split(tensors, "attn.qkv", tuple(f"{own}.{part}" for part in parts))
 
 
 DIALECTS = [
@@ -132,22 +113,15 @@ DIALECTS = [
 ]
 
 
-def same(one: Network, two: Network) -> bool:
-    return all(torch.equal(t, two.state_dict()[key]) for key, t in one.state_dict().items())
-
-
-@pytest.mark.parametrize(("model", "dialect", "foreign_names"), DIALECTS)
-def test_every_dialect_gives_the_same_network(model: str, dialect: str, foreign_names: object) -> None:
-    theirs, ours = build(1, model), build(2, model)
-    loaded = foreign.load(ours, foreign_names(weights(theirs)))
-    assert loaded.dialect == dialect and loaded.resampled == () and loaded.dropped == ()
-    assert same(ours, theirs)
+@pytest.mark.parametrize(("model", "dialect", "names"), DIALECTS)
+def test_every_dialect_gives_the_same_network(model: str, dialect: str, names: Callable[[Tensors], Tensors]) -> None:
+    assert_comes_back(swin(1, model), swin(2, model), names, dialect)
 
 
 @pytest.mark.parametrize("model", [V1, V2])
 @pytest.mark.parametrize("names", ["timm", "released", "hugging face"])
 def test_absolute_positions_travel_too(model: str, names: str) -> None:
-    theirs, ours = build(1, model, position="both"), build(2, model, position="both")
+    theirs, ours = swin(1, model, position="both"), swin(2, model, position="both")
     tensors = weights(theirs)
     ways = {
         "timm": as_timm,
@@ -155,25 +129,26 @@ def test_absolute_positions_travel_too(model: str, names: str) -> None:
         "hugging face": lambda t: as_hugging_face(t, "swin" if model == V1 else "swinv2"),
     }
     foreign.load(ours, ways[names](tensors))
-    assert same(ours, theirs)
-    with pytest.raises(UsageError, match=r"not in this network: (absolute_pos_embed|swin.*position_embeddings)"):
-        foreign.load(build(2, model), ways[names](tensors))
+    assert_same(ours, theirs)
+    refused(
+        swin(2, model), ways[names](tensors), r"not in this network: (absolute_pos_embed|swin.*position_embeddings)"
+    )
 
 
 def test_where_a_merging_stands_tells_timm_from_the_release() -> None:
     """The same keys name other tensors: taken for timm's, the release's merging would come a stage too early."""
-    tensors = weights(build(1, V1))
+    tensors = weights(swin(1, V1))
     timm, released = as_timm(tensors), as_released(tensors)
     assert "layers.2.downsample.norm.bias" in timm and "layers.2.downsample.norm.bias" not in released
     assert timm["layers.1.downsample.norm.bias"].shape != released["layers.1.downsample.norm.bias"].shape
     headless = {key: t for key, t in released.items() if not key.startswith("head")}
-    ours = build(2, V1)
+    ours = swin(2, V1)
     assert foreign.load(ours, headless, keep_head=False).dialect == "original Swin"
     assert torch.equal(ours.backbone.layers[2].downsample.norm.bias, tensors["backbone.layers.2.downsample.norm.bias"])
 
 
 def test_a_release_of_another_window_is_resampled_and_says_so() -> None:
-    theirs, ours = build(1, V1), build(2, V1, window=5)
+    theirs, ours = swin(1, V1), swin(2, V1, window=5)
     tensors = weights(theirs)
     done = foreign.load(ours, as_released(tensors)).resampled
     name = "backbone.layers.0.blocks.1.attn.relative_position_bias_table"
@@ -183,58 +158,49 @@ def test_a_release_of_another_window_is_resampled_and_says_so() -> None:
 
 
 def test_the_second_version_resamples_nothing_but_says_what_its_offsets_are_measured_in() -> None:
-    theirs, ours = build(1, V2), build(2, V2, window=8)
+    theirs, ours = swin(1, V2), swin(2, V2, window=8)
     told = foreign.load(ours, as_released(weights(theirs))).resampled
     assert told[0] == "backbone.layers.0.blocks.0.attn: offsets measured in windows of 4 cells to those of 8"
     assert len(told) == 3  # the last stage has 4 x 4 cells, and windows of 4 in both
-    assert same(ours, theirs)
-    kept = build(2, V2, window=8, trained=(4, 4, 4))
+    assert_same(ours, theirs)
+    kept = swin(2, V2, window=8, trained=(4, 4, 4))
     assert foreign.load(kept, as_released(weights(theirs))).resampled == ()
 
 
 def test_offsets_measured_otherwise_in_the_same_windows_are_other_arithmetic() -> None:
-    tensors = as_released(weights(build(1, V2)), measures=(3, 3, 2))
-    ours = build(2, V2, trained=(3, 3, 2))
+    tensors = as_released(weights(swin(1, V2)), measures=(3, 3, 2))
+    ours = swin(2, V2, trained=(3, 3, 2))
     assert foreign.load(ours, tensors).resampled == ()
-    with pytest.raises(UsageError, match=r"in windows of 3 cells in stage 1.*those of 4; build it with .*trained"):
-        foreign.load(build(2, V2), tensors)
-    with pytest.raises(UsageError, match=r"in windows of 4 cells in stage 1.*those of 3"):
-        foreign.load(ours, as_released(weights(build(1, V2))))
-    theirs = as_torchvision(weights(build(1, V2))) | {"features.1.0.attn.relative_coords_table": offsets(4, 3)}
-    with pytest.raises(UsageError, match="in windows of 3 cells"):
-        foreign.load(build(2, V2), theirs)
+    refused(swin(2, V2), tensors, r"in windows of 3 cells in stage 1.*those of 4; build it with .*trained")
+    refused(ours, as_released(weights(swin(1, V2))), r"in windows of 4 cells in stage 1.*those of 3")
+    theirs = as_torchvision(weights(swin(1, V2))) | {"features.1.0.attn.relative_coords_table": offsets(4, 3)}
+    refused(swin(2, V2), theirs, "in windows of 3 cells")
 
 
 def test_one_version_is_not_the_other() -> None:
-    with pytest.raises(UsageError, match=r"holds timm Swin.* weights; .* is of the family Swin"):
-        foreign.load(build(1, V1), as_timm(weights(build(2, V2))))
-    with pytest.raises(UsageError, match=r"holds timm Swin.* weights; .* is of the family Swin"):
-        foreign.load(build(1, V2), as_timm(weights(build(2, V1))))
+    refused(swin(1, V1), as_timm(weights(swin(2, V2))), r"holds timm Swin.* weights; .* is of the family Swin")
+    refused(swin(1, V2), as_timm(weights(swin(2, V1))), r"holds timm Swin.* weights; .* is of the family Swin")
 
 
 def test_what_is_missing_is_named() -> None:
-    tensors = as_hugging_face(weights(build(1, V2)), "swinv2")
+    tensors = as_hugging_face(weights(swin(1, V2)), "swinv2")
     del tensors["swinv2.encoder.layers.0.blocks.0.attention.self.key.weight"]
-    with pytest.raises(UsageError, match=r"missing: backbone\.layers\.0\.blocks\.0\.attn\.qkv\.weight"):
-        foreign.load(build(2, V2), tensors)
-    with pytest.raises(UsageError, match="parts this architecture lacks: decoder"):
-        foreign.load(build(2, V1), as_timm(weights(build(1, V1))) | {"decoder.weight": torch.zeros(1)})
+    refused(swin(2, V2), tensors, r"missing: backbone\.layers\.0\.blocks\.0\.attn\.qkv\.weight")
+    tensors = as_timm(weights(swin(1, V1))) | {"decoder.weight": torch.zeros(1)}
+    refused(swin(2, V1), tensors, "parts this architecture lacks: decoder")
 
 
 def test_tensors_that_are_not_what_their_names_say_are_refused() -> None:
-    torchvision, released = as_torchvision(weights(build(1, V2))), as_released(weights(build(1, V2)))
+    torchvision, released = as_torchvision(weights(swin(1, V2))), as_released(weights(swin(1, V2)))
     bias, table = "features.1.0.attn.qkv.bias", "layers.0.blocks.0.attn.relative_coords_table"
     for tensor in (torch.tensor(0.0), torch.zeros(7), torch.zeros(3, 4)):
-        with pytest.raises(UsageError, match=rf"not in this network: {re.escape(bias)}"):
-            foreign.load(build(2, V2), torchvision | {bias: tensor})
+        refused(swin(2, V2), torchvision | {bias: tensor}, rf"not in this network: {re.escape(bias)}")
     for tensor in (torch.tensor(0.0), torch.zeros(1, 7, 5, 2), torch.zeros(0, 7, 7, 2), torch.zeros(7, 2)):
-        with pytest.raises(UsageError, match="no table of offsets"):
-            foreign.load(build(2, V2), released | {table: tensor})
+        refused(swin(2, V2), released | {table: tensor}, "no table of offsets")
     for value in (-1.0, 0.0, 1e-20, 400.0):
-        with pytest.raises(UsageError, match="measure offsets in windows of 0"):
-            foreign.load(build(2, V2), released | {table: torch.full((1, 7, 7, 2), value)})
-    with pytest.raises(UsageError, match=r"not in this network: layers\.0\.blocks\.7\.attn\.relative_coords_table"):
-        foreign.load(build(2, V2), released | {"layers.0.blocks.7.attn.relative_coords_table": offsets(4, 4)})
+        odd = {table: torch.full((1, 7, 7, 2), value)}
+        refused(swin(2, V2), released | odd, "measure offsets in windows of 0")
+    more = {"layers.0.blocks.7.attn.relative_coords_table": offsets(4, 4)}
+    refused(swin(2, V2), released | more, r"not in this network: layers\.0\.blocks\.7\.attn\.relative_coords_table")
     deeper = {re.sub(r"^layers\.0", "layers.3", key): t for key, t in released.items() if key.startswith("layers.0")}
-    with pytest.raises(UsageError, match=r"not in this network: layers\.3\."):
-        foreign.load(build(2, V2), released | deeper)
+    refused(swin(2, V2), released | deeper, r"not in this network: layers\.3\.")
