@@ -9,9 +9,10 @@ import pytest
 from vitreous.comparison import caveats
 
 
-def arm(name, steps, epochs=5.0, *, is_frozen=False):
-    runs = tuple(SimpleNamespace(steps=each) for each in steps)
-    return SimpleNamespace(name=name, runs=runs, is_frozen=is_frozen, mean=lambda field: {"epochs": epochs}[field])
+def arm(name, steps, epochs=5.0, *, is_frozen=False, accuracy=0.8, floor=0.5):
+    runs = tuple(SimpleNamespace(steps=each, floor=floor) for each in steps)
+    mean = {"epochs": epochs}.__getitem__
+    return SimpleNamespace(name=name, runs=runs, is_frozen=is_frozen, mean=mean, accuracy=accuracy)
 
 
 def test_what_went_well_is_not_spoken_of():
@@ -28,3 +29,9 @@ def test_less_than_one_pass_is_named_with_its_share():
 def test_unequal_steps_in_equal_time_are_said_by_the_worst_arm(timed, count):
     said = caveats.of([arm("a", [100, 130]), arm("b", [100, 220, 150])], timed=timed)
     assert len(said) == count and all("b made 100 to 220 steps" in sentence for sentence in said)
+
+
+def test_who_is_worse_than_what_hardly_sees_is_named():
+    (said,) = caveats.of([arm("a", [9], accuracy=0.49), arm("b", [9]), arm("c", [9], accuracy=0.1)], timed=True)
+    assert "50.0% of the test pictures" in said and "than a, c:" in said
+    assert caveats.of([arm("a", [9], accuracy=0.1, floor=0.0)], timed=True) == []

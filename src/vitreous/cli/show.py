@@ -99,6 +99,13 @@ def trained(run: Predictor) -> int:
         )
     else:
         table.add_row("accuracy", "not measured: no pictures were held out")
+    floor = run.card.get("floor", {}).get("accuracy", 0.0)
+    if metrics and metrics["accuracy"] < floor:
+        table.add_row(
+            "but",
+            f"a linear classifier on thumbnails of 8 x 9 pixels is right on {floor:.1%}: this network has learned too "
+            "little; give it more time with --budget, or take --model auto",
+        )
     table.add_row("model", escape(f"{run.card['network']['model']}, {run.card['initialisation']}"))
     teacher = run.card.get("teacher")
     if teacher:

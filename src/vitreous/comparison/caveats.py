@@ -1,4 +1,4 @@
-"""What the runs themselves say against the verdict: too few passes, or a machine that had other things to do.
+"""What the runs themselves say against the verdict: too little learned, or a machine that had other things to do.
 
 Pure: numbers in, words out.
 """
@@ -20,7 +20,7 @@ def of(arms: Sequence[Standing], *, timed: bool) -> list[str]:
         timed: that the same time was to be the same chance; else unequal steps were asked for.
     """
     trained = [arm for arm in arms if not arm.is_frozen]
-    said = [_short(trained)]
+    said = [_short(trained), _blind(arms)]
     if timed:
         said.append(_uneven(trained))
     return [sentence for sentence in said if sentence]
@@ -32,6 +32,18 @@ def _short(arms: Sequence[Standing]) -> str:
     if not short:
         return ""
     return f"Too short to judge what made less than one pass over the pictures: {', '.join(short)}; give more --budget."
+
+
+def _blind(arms: Sequence[Standing]) -> str:
+    """That some arms are no better than what hardly sees."""
+    floor = max((run.floor for arm in arms for run in arm.runs), default=0.0)
+    blind = [arm.name for arm in arms if arm.accuracy < floor]
+    if not blind:
+        return ""
+    return (
+        f"A linear classifier on thumbnails of 8 x 9 pixels is right on {floor:.1%} of the test pictures, more often "
+        f"than {', '.join(blind)}: that has learned too little to be judged."
+    )
 
 
 def _uneven(arms: Sequence[Standing]) -> str:

@@ -44,6 +44,7 @@ class Finished:
     macs: int
     initialisation: str
     train_pictures: int
+    floor: float  # accuracy of a linear classifier on thumbnails, 0 where none was asked
     curve: tuple[Point, ...]
 
 
@@ -236,6 +237,7 @@ def read(folder: Path, seed: int, digest: str) -> Finished:
         macs=run.get("cost.macs", int) or 0,
         initialisation=run.get("initialisation", str) or "",
         train_pictures=sum(run.counts("train") or []),
+        floor=run.get("floor.accuracy", float) or 0.0,
         curve=_curve(run, folder),
     )
 

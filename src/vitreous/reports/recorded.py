@@ -27,6 +27,7 @@
                      kept, "asked": int, "nothing", "collapsed": loss and spread of having learned nothing, "panels":
                      [what each panel of a strip is]}
     labels          {"checked": int, "pictures": int, "suspects": int, "agreement": number, "list": [suspects]}
+    floor           {"side", "accuracy": share right there of a linear classifier on thumbnails, "pictures": int}
     copies          {"groups", "pictures", "left_out", "across": ints, "pairs": [[name, name, what became of them]]}
 
 A suspect is ``{"name", "side", "given", "suggested", "shares": [of given, of suggested]}``; labels.csv has them all.

@@ -91,11 +91,13 @@ def headline(split: Split, numbers: dict[str, Any]) -> Markup:
 
 
 def guesses(run: Recorded, judged: Judged | None) -> list[tuple[float, str]]:
-    """What answering without looking would score: ``(share, words)``, the commonest class first, then chance."""
+    """What answering without looking, or hardly looking, would score: ``(share, words)``, chance last."""
     marks = []
     if judged and (found := _commonest(run, judged)) is not None:
         share = found[1]
         marks.append((share, f"always the commonest class {percent(share)}"))
+    if (seen := _floor(run, judged)) is not None:
+        marks.append((seen, f"a linear classifier on thumbnails {percent(seen)}"))
     if len(run.classes) > 1:
         marks.append((1 / len(run.classes), f"blind chance {percent(1 / len(run.classes))}"))
     return marks
@@ -114,6 +116,12 @@ def _commonest(run: Recorded, judged: Judged) -> tuple[int, float] | None:
     return (most, share) if min(counts) < max(counts) and share > 1 / len(counts) else None
 
 
+def _floor(run: Recorded, judged: Judged | None) -> float | None:
+    """How often a linear classifier on thumbnails was right on the pictures that are judged; None if none was asked."""
+    asked = judged is not None and run.get("floor.side", str) == judged.split
+    return run.get("floor.accuracy", float) if asked else None
+
+
 def comparison(run: Recorded, judged: Judged) -> Markup:
     """The headline's number beside what a guess would reach, and whether it is clearly more."""
     chance, found = 1 / len(run.classes), _commonest(run, judged)
@@ -126,7 +134,11 @@ def comparison(run: Recorded, judged: Judged) -> Markup:
             percent(found[1]),
             percent(chance),
         )
-    if judged.scores.accuracy.low > max(found[1] if found else 0.0, chance):
+    seen = _floor(run, judged)
+    if seen is not None:
+        template = "{} A linear classifier on thumbnails of 8 × 9 pixels, who sees colours and little else, {}."
+        said = sentence(template, said, percent(seen))
+    if judged.scores.accuracy.low > max(found[1] if found else 0.0, chance, seen or 0.0):
         return said
     return sentence("{} <strong>This model is not clearly better than that.</strong>", said)
 

@@ -25,6 +25,7 @@ from vitreous.predictor import Predictor
 from vitreous.reports.page import write_report
 from vitreous.run import frozen, outcome, start, trust
 from vitreous.run.find_teacher import open_teacher, own_run
+from vitreous.run.floor import floor
 from vitreous.run.plan import Run, read_json, read_run, to_json
 from vitreous.run.provenance import peak_memory, provenance
 from vitreous.run.review import thumbnails
@@ -252,6 +253,8 @@ def _finish(
     inherited, lost = outcome.handed_down(filter(None, elders))
     facts = provenance(finished, folder, trainer, fitted) | trusted.facts
     facts["notices"] += lost
+    if not brief:
+        facts["floor"] = floor(prepared)
     if teacher is not None:
         facts["teacher"] = teacher.told(fitted.seconds)
     card = outcome.card(network, prepared, found, cost, facts)
