@@ -29,7 +29,7 @@ from vitreous.types import Batch
 
 SHORTEST = 25  # steps that the teacher averages over at least
 COLLAPSED = 0.1  # nats that the teacher's answer holds about its picture, below which it says the same of all
-FEW = 4  # prototypes that all answers together are spread over, below which a few have swallowed the others
+FEW = 3  # prototypes that all answers together are spread over, below which a few have swallowed the others
 EVEN = 0.9  # share of ln K, above which the entropy of an answer makes it one that is spread over all prototypes
 _LATEST = 0.2  # weight of the newest batch in the numbers that are held against these
 
