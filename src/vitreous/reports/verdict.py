@@ -136,7 +136,7 @@ def comparison(run: Recorded, judged: Judged) -> Markup:
         )
     seen = _floor(run, judged)
     if seen is not None:
-        template = "{} A linear classifier on thumbnails of 8 × 9 pixels, who sees colours and little else, {}."
+        template = "{} A linear classifier on thumbnails of 8 × 9 pixels, which sees colours and little else, {}."
         said = sentence(template, said, percent(seen))
     if judged.scores.accuracy.low > max(found[1] if found else 0.0, chance, seen or 0.0):
         return said
