@@ -58,7 +58,11 @@ TABLES = {
             "hybrid": (HYBRID,),
             "hybrid, convolution for attention": (HYBRID, "network.options.mixer=conv"),
             "hybrid, nothing for attention": (HYBRID, "network.options.mixer=none"),
+            "small hybrid": ("--model hybrid_small_32",),
+            "small hybrid, convolution for attention": ("--model hybrid_small_32", "network.options.mixer=conv"),
+            "small hybrid, nothing for attention": ("--model hybrid_small_32", "network.options.mixer=none"),
             "ResNet-20": ("--model resnet20_cifar",),
+            "ResNet-32": ("--model resnet32_cifar",),
         }.items()
     ],
     "breeds": [
