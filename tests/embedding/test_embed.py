@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ import pytest
 import torch
 
 import vitreous as vt
+from vitreous.cli import learned
 from vitreous.cli.main import main
 from vitreous.data.dataset import open_source
 from vitreous.data.image import decode
 from vitreous.data.preprocess import fit
 from vitreous.embedding import extract
-from vitreous.errors import NoSpace
+from vitreous.errors import DamagedFile, NoSpace
 from vitreous.store import pieces
 from vitreous.types import UNLABELLED
 
@@ -157,6 +159,34 @@ def test_the_command_says_what_it_wrote(
     assert main(["embed", str(trained), str(odd), "--out", str(tmp_path / "f.npz"), "--quiet"]) == 0
     said = capsys.readouterr().out
     assert "14 pictures, 128 numbers each" in said and "left out: one/broken.png: " in said
+
+
+def test_what_is_said_of_a_file_is_known_without_reading_it(
+    trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = vt.embed(trained, photos, out=tmp_path / "f.npz", patches=True, quiet=True)
+    found.file.rename(tmp_path / "elsewhere.npz")
+    learned.embedded(found)
+    assert "120 pictures, 128 numbers each, and patches of 128 x 8 x 8" in capsys.readouterr().out
+    assert repr(found).startswith("<features of 120 pictures, 128 numbers each, in ")
+    with pytest.raises(DamagedFile):
+        _ = found.pooled
+
+
+@pytest.mark.parametrize("kind", pieces.KINDS)
+def test_one_array_is_read_without_the_others(tmp_path: Path, kind: str) -> None:
+    if kind == ".parquet":
+        pytest.importorskip("pyarrow")
+    file, shapes = tmp_path / f"f{kind}", {"pooled": ((2,), "float32"), "patches": ((2, 64, 64), "float16")}
+    with pieces.pieces(file, {}, 500, shapes) as written:
+        written.arrays["pooled"][:] = 1
+        written.finish({"name": np.array(["a"] * 500)}, {})
+    tracemalloc.start()
+    try:
+        pooled = pieces.read_rows(file, "pooled")
+        assert pooled.shape == (500, 2) and tracemalloc.get_traced_memory()[1] < 2**20, "8 MiB are the patches"
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_full_disk_is_known_beforehand(

@@ -46,8 +46,9 @@ def embedded(found: Embedding) -> int:
     from vitreous.data.listing import printable
 
     console = Console(highlight=False, soft_wrap=True)
-    n, d = found.pooled.shape
-    patches = "" if found.patches is None else f", and patches of {' x '.join(map(str, found.patches.shape[1:]))}"
+    n, d = found.shapes["pooled"]
+    cells = " x ".join(map(str, found.shapes.get("patches", ())[1:]))
+    patches = f", and patches of {cells}" if cells else ""
     console.print(f"{found.file}: {n:,} pictures, {d} numbers each{patches}", markup=False)
     for name, why in list(found.left_out.items())[:_SHOWN]:
         console.print(f"left out: {printable(name)}: {why}", style="yellow", markup=False)

@@ -19,6 +19,7 @@ from vitreous.data.dataset import Source
 from vitreous.data.image import decode, fit
 from vitreous.data.listing import printable
 from vitreous.data.prepare import quarantine_of
+from vitreous.embedding.result import Embedding
 from vitreous.embedding.weights import Eye
 from vitreous.errors import BadData
 from vitreous.network import Network
@@ -34,16 +35,13 @@ Seen = Tensor | str
 
 def extract(
     eye: Eye, source: Source, spec: str, out: Path, *, patches: bool, batch: int, progress: Callable[[int, int], None]
-) -> dict[str, str]:
+) -> Embedding:
     """Write the features of ``source`` to ``out``, going on where an earlier call was stopped.
 
     Args:
         spec: what ``source`` was opened with.
         patches: also those of the last map, (d, h, w) float16 a picture.
         progress: told ``(done, in all)``.
-
-    Returns:
-        The names of pictures that were left out, and why.
 
     Raises:
         BadData: no picture can be read.
@@ -73,7 +71,8 @@ def extract(
             why = next(iter(empty.values()), "there is none")
             raise BadData(f"None of the {n:,} pictures of {printable(source.root)} can be used ({why}); mend them.")
         written.finish(_described(source, out, empty), empty)
-    return {source.name(i): why for i, why in sorted(empty.items())}
+    left = {source.name(i): why for i, why in sorted(empty.items())}
+    return Embedding(out, left, {name: (n - len(empty), *shape) for name, (shape, _) in shapes.items()})
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""What ``embed`` hands back: the file it wrote, and its arrays, read when first asked for."""
+"""What ``embed`` hands back: the file it wrote, and its arrays, each read when it is first asked for."""
 
 from __future__ import annotations
 
@@ -15,39 +15,37 @@ Numbers = NDArray[Any]
 
 
 class Embedding:
-    """Features of n pictures.
+    """Features of n pictures. What is known without the file is told without it: patches may be larger than memory.
 
     Args:
         file: what ``embed`` wrote.
         left_out: names of pictures without a row, and why.
+        shapes: of its features by name: ``pooled``, and ``patches`` if they were asked for.
     """
 
-    def __init__(self, file: Path, left_out: Mapping[str, str]) -> None:
-        self.file, self.left_out = file, dict(left_out)
+    def __init__(self, file: Path, left_out: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.file, self.left_out, self.shapes = file, dict(left_out), dict(shapes)
 
     def __repr__(self) -> str:
-        return f"<features of {len(self.names)} pictures, {self.pooled.shape[1]} numbers each, in {self.file}>"
+        n, d = self.shapes["pooled"]
+        return f"<features of {n} pictures, {d} numbers each, in {self.file}>"
 
     @cached_property
-    def _arrays(self) -> dict[str, Numbers]:
-        return read_rows(self.file)
-
-    @property
     def names(self) -> Numbers:
         """(n,) names of the pictures, relative to the folder they came from."""
-        return self._arrays["name"]
+        return read_rows(self.file, "name")
 
-    @property
+    @cached_property
     def labels(self) -> Numbers:
         """(n,) class names, empty where there is no label."""
-        return self._arrays["label"]
+        return read_rows(self.file, "label")
 
-    @property
+    @cached_property
     def pooled(self) -> Numbers:
         """(n, d) float32: one vector a picture, what a classifier would see."""
-        return self._arrays["pooled"]
+        return read_rows(self.file, "pooled")
 
-    @property
+    @cached_property
     def patches(self) -> Numbers | None:
         """(n, d, h, w) float16: the last map; None if it was not asked for."""
-        return self._arrays.get("patches")
+        return read_rows(self.file, "patches") if "patches" in self.shapes else None

@@ -45,15 +45,13 @@ def embed(
     """
     from vitreous.data.dataset import open_source
     from vitreous.embedding.extract import extract
-    from vitreous.embedding.result import Embedding
     from vitreous.embedding.weights import open_network
     from vitreous.errors import UsageError
     from vitreous.training.log import counting
 
     if batch < 1:
         raise UsageError(f"--batch must be at least 1, not {batch}.")
-    source, file = open_source(str(data)), Path(out)
+    source = open_source(str(data))
     eye = open_network(str(network), pretrained)
     with counting("Looking at every picture", quiet=quiet) as progress:
-        left_out = extract(eye, source, str(data), file, patches=patches, batch=batch, progress=progress)
-    return Embedding(file, left_out)
+        return extract(eye, source, str(data), Path(out), patches=patches, batch=batch, progress=progress)

@@ -139,8 +139,8 @@ def _require_place(target: Path) -> None:
         raise UsageError(f"{target} is there already; move it, or choose another --out.")
 
 
-def read_rows(path: Path) -> dict[str, Numbers]:
-    """The arrays of a file that ``Pieces.finish`` wrote.
+def read_rows(path: Path, name: str) -> Numbers:
+    """One array of a file that ``Pieces.finish`` wrote.
 
     Raises:
         DamagedFile: it is missing or something else.
@@ -148,10 +148,10 @@ def read_rows(path: Path) -> dict[str, Numbers]:
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        table = _arrow()[1].read_table(path)
-        return {field.name: _column(field, table[field.name]) for field in table.schema}
-    except (OSError, ValueError, zipfile.BadZipFile):
+                return np.asarray(archive[name])
+        table = _arrow()[1].read_table(path, columns=[name])
+        return _column(table.schema.field(name), table[name])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise DamagedFile(f"{path} is missing or damaged; write it again.") from None
 
 
