@@ -26,6 +26,7 @@ from vitreous.layers.attention import Attend
 from vitreous.network import Network
 from vitreous.tasks.task import Gather, SelfSupervised
 from vitreous.training.device import Device
+from vitreous.training.norms import by_batch
 from vitreous.types import Batch
 
 CLEAR = 3.0  # deviations from which on two shares differ: the best of some 20 looks is held against the first
@@ -199,8 +200,10 @@ def attention_entropy(network: Network, image: Tensor) -> float:
 def _loss(task: SelfSupervised, batches: Iterable[Batch], gather: Gather) -> float:
     """Over all processes, each picture counting the same."""
     sums = torch.zeros(1, 2)
-    for batch in batches:
-        sums += torch.tensor([[float(task.loss(batch).total) * len(batch.label), len(batch.label)]])
+    with by_batch(task) as normed:  # what norms hold here are statistics of whole pictures
+        for batch in batches:
+            if len(batch.label) > 1 or not normed:
+                sums += torch.tensor([[float(task.loss(batch).total) * len(batch.label), len(batch.label)]])
     total, count = gather(sums).sum(dim=0).tolist()
     return total / count if count else math.nan
 

@@ -1,4 +1,4 @@
-"""Batch norms measured anew, for the weights that are judged and on pictures as evaluation sees them.
+"""Batch norms for the weights that are judged: measured anew on pictures as evaluation sees them, or as in training.
 
 What they gathered while training belongs to earlier weights, to augmented pictures, and after few steps mostly to their
 start; with a running average of the weights it belongs to none at all (Izmailov et al. 2018, "Averaging Weights Leads
@@ -7,7 +7,8 @@ to Wider Optima and Better Generalization", section 3.2).
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeGuard
 
 import torch
@@ -53,6 +54,31 @@ def remeasure(task: Task, average: Average | None, plain: Loader, device: Device
         for norm, momentum in norms:
             norm.momentum = momentum
         task.train()
+
+
+@contextmanager
+def by_batch(task: Task) -> Iterator[bool]:
+    """The task in evaluation, but its batch norms take the statistics of the batch before them and gather none.
+
+    So the loss of other pictures means what it means in training, also where these are no whole pictures. Norms that
+    gather nothing in training, such as frozen ones, stay as they are.
+
+    Yields:
+        Whether there are such norms, which one picture alone may be too few for.
+    """
+    was = task.training
+    task.train()
+    norms = [module for module in task.modules() if _gathers(module)]
+    task.eval()
+    for norm in norms:
+        norm.train()
+        norm.track_running_stats = False
+    try:
+        yield bool(norms)
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+        task.train(was)
 
 
 def _gathers(module: nn.Module) -> TypeGuard[_BatchNorm]:

@@ -1,0 +1,79 @@
+"""What is looked at while a network learns without labels: each number against its own computation, each verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from masked import CNN, simmim
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from vitreous.data.loader import Loader
+from vitreous.data.preprocess import Preprocess
+from vitreous.data.transforms import Evaluate
+from vitreous.run.watch import Watcher
+from vitreous.training.device import Device
+from vitreous.training.norms import remeasure
+from vitreous.types import Sample
+
+CPU = Device(place=torch.device("cpu"))
+SIZE = 16
+
+
+class Digits:
+    """Handwritten digits in memory."""
+
+    def __init__(self, number: int, first: int = 0) -> None:
+        found = load_digits()
+        chosen = slice(first, first + number)
+        self.pixels = torch.tensor(found.images[chosen] * 15, dtype=torch.uint8)[:, None].expand(-1, 3, -1, -1)
+        self.labels = found.target[chosen].astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, i: int) -> Sample:
+        return Sample(self.pixels[i], int(self.labels[i]), i)
+
+
+class Sides:
+    """What a watcher asks of prepared data."""
+
+    def __init__(self, train: int, val: int, classes: int) -> None:
+        self.classes = tuple(map(str, range(classes)))
+        self.sides = {"train": np.arange(train), "val": np.arange(train, train + val)}
+
+    def indices(self, side: str) -> np.ndarray:
+        return self.sides[side]
+
+    def subset(self, indices: np.ndarray) -> Digits:
+        return Digits(len(indices), int(indices[0]))
+
+
+def watcher(train: int = 0, val: int = 0, classes: int = 0, least: int = 1) -> Watcher:
+    return Watcher(Sides(train, val, classes), Preprocess(size=SIZE, store=SIZE), CPU, batch=16, least=least)
+
+
+def alone(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_loss_is_that_of_training_though_norms_know_whole_pictures(frozen: bool) -> None:
+    task, few = simmim(CNN), Digits(48)
+    if frozen:  # whose norms are not of the batch in training either
+        task.network.backbone.freeze()
+    remeasure(task, None, Loader(few, Evaluate(task.preprocess), batch=16, train=False), CPU)
+    kept = {name: buffer.clone() for name, buffer in task.named_buffers()}
+    held_out = Loader(few, task.views(True), batch=16, train=False)
+    with torch.no_grad():
+        whole = np.mean([float(task.eval().loss(batch).total) for batch in held_out.evaluate()])
+        task.watch = watcher()
+        found = task.evaluate(held_out.evaluate(), alone)["loss"]
+        assert not any(module.training for module in task.modules())
+        changed = [name for name, buffer in task.named_buffers() if not torch.equal(buffer, kept[name])]
+        assert not changed
+        learned = np.mean([float(task.train().loss(batch).total) for batch in held_out.evaluate()])
+    assert found == pytest.approx(learned, rel=1e-6)
+    assert (found == pytest.approx(whole, rel=1e-5)) == frozen
