@@ -6,7 +6,7 @@ Knows where pictures come from and what a network is; what becomes of the rows i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,24 +54,28 @@ def extract(
         shapes["patches"] = (tuple(_look(network, blank)[1].shape[1:]), "float16")
     with pieces(out, {**eye.identity, **_about(source), "patches": patches}, n, shapes) as written:
         start, empty = written.done()
+        fresh: dict[int, str] = {}  # since the last mark
         left_out = quarantine_of(spec)
         for number, (first, seen) in enumerate(_batches(source, eye, left_out, start, batch)):
             found = {first + i: x for i, x in enumerate(seen) if isinstance(x, Tensor)}
-            empty |= {first + i: x for i, x in enumerate(seen) if isinstance(x, str)}
+            fresh |= {first + i: x for i, x in enumerate(seen) if isinstance(x, str)}
             if found:
                 rows, answers = list(found), _look(network, torch.stack(list(found.values())))
                 for name, values in zip(written.arrays, answers, strict=False):
                     written.arrays[name][rows] = values.numpy()
             if number % SAVED == SAVED - 1:
-                written.mark(first + len(seen), empty)
+                written.mark(first + len(seen), fresh)
+                empty |= fresh
+                fresh = {}
             progress(first + len(seen), n)
-        written.mark(n, empty)
+        written.mark(n, fresh)
+        empty |= fresh
         if len(empty) == n:
             written.discard()
             why = next(iter(empty.values()), "there is none")
             raise BadData(f"None of the {n:,} pictures of {printable(source.root)} can be used ({why}); mend them.")
-        written.finish(_described(source, out, empty), empty)
-    left = {source.name(i): why for i, why in sorted(empty.items())}
+        left = {source.name(i): why for i, why in sorted(empty.items())}
+        written.finish(_told(source, out, empty), empty, {"left_out": _pairs(left)})
     return Embedding(out, left, {name: (n - len(empty), *shape) for name, (shape, _) in shapes.items()})
 
 
@@ -114,17 +118,15 @@ def _about(source: Source) -> dict[str, Any]:
     return {"root": printable(source.root), "pictures": len(source), "names": digest.hexdigest()}
 
 
-def _described(source: Source, out: Path, empty: dict[int, str]) -> dict[str, np.ndarray]:
-    """Names and labels of the rows, and what has none."""
+def _told(source: Source, out: Path, empty: dict[int, str]) -> dict[str, list[str]]:
+    """Names and labels of the rows."""
     kept = [i for i in range(len(source)) if i not in empty]
-    told = ("", *source.classes)
-    names, labels = [source.name(i) for i in kept], [told[source.labels[i] - UNLABELLED] for i in kept]
+    classes = ("", *source.classes)
+    names, labels = [source.name(i) for i in kept], [classes[source.labels[i] - UNLABELLED] for i in kept]
     if out.suffix == ".parquet":  # its texts are UTF-8, which names of files need not be
         names, labels = ([printable(text) for text in column] for column in (names, labels))
-        return {"name": _texts(names), "label": _texts(labels)}
-    left_out = _texts([text for i, why in sorted(empty.items()) for text in (source.name(i), why)])
-    return {"name": _texts(names), "label": _texts(labels), "left_out": left_out.reshape(-1, 2)}
+    return {"name": names, "label": labels}
 
 
-def _texts(values: Sequence[str]) -> np.ndarray:
-    return np.array(values, dtype=np.str_)
+def _pairs(values: Mapping[str, str]) -> np.ndarray:
+    return np.array(list(values.items()), dtype=np.str_).reshape(-1, 2)

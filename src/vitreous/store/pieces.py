@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,8 @@ from vitreous.store.lock import exclusive
 
 Numbers = NDArray[Any]
 KINDS = (".npz", ".parquet")
-_PLAN, _DONE, _LOCK = "plan.json", "done.json", "lock"
+_PLAN, _DONE, _EMPTY, _LOCK = "plan.json", "done.json", "empty.jsonl", "lock"
 _AT_ONCE = 4096  # rows that are held when they are copied to the target
-
 
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 """Of one row of each array, and its type, by name."""
@@ -75,27 +74,46 @@ class Pieces:
             write_atomic(self.folder / _PLAN, self._plan)
 
     def done(self) -> tuple[int, dict[int, str]]:
-        """How many rows are sound, and why some of them hold nothing."""
-        if not (self.folder / _DONE).exists():
-            return 0, {}
-        kept = json.loads((self.folder / _DONE).read_bytes())
-        return int(kept["rows"]), {int(row): why for row, why in kept["empty"].items()}
+        """How many rows are sound, and why some of them hold nothing.
+
+        Raises:
+            DamagedFile: the reasons cannot be read.
+        """
+        kept, reasons = {"rows": 0, "reasons": 0}, self.folder / _EMPTY
+        if (self.folder / _DONE).exists():
+            kept = json.loads((self.folder / _DONE).read_bytes())
+        reasons.touch()
+        os.truncate(reasons, kept["reasons"])  # what follows was written after the last mark
+        try:
+            return kept["rows"], dict(map(json.loads, reasons.read_bytes().splitlines()))
+        except ValueError:
+            raise _damaged(reasons) from None
 
     def mark(self, rows: int, empty: Mapping[int, str]) -> None:
-        """The first ``rows`` are sound, but for those that hold nothing, with the reason.
+        """The first ``rows`` are sound.
+
+        Args:
+            empty: those since the last mark that hold nothing, and why.
 
         Raises:
             NoSpace: the disk is full.
         """
         for array in self.arrays.values():
             array.flush()
-        write_atomic(self.folder / _DONE, json.dumps({"rows": rows, "empty": empty}).encode())
+        lines = "".join(f"{json.dumps(pair)}\n" for pair in empty.items()).encode()
+        with full_disk_named(self.folder / _EMPTY, len(lines)), open(self.folder / _EMPTY, "ab") as file:
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+        write_atomic(self.folder / _DONE, json.dumps({"rows": rows, "reasons": size}).encode())
 
-    def finish(self, more: Mapping[str, Numbers], empty: Mapping[int, str]) -> None:
+    def finish(self, texts: Mapping[str, Sequence[str]], empty: Mapping[int, str], more: Mapping[str, Numbers]) -> None:
         """Write the target, whole or not at all, without the ``empty`` rows, and remove what it was made from.
 
         Args:
-            more: texts for each row that is not empty, and in .npz any others.
+            texts: one for each row that is not empty, by name.
+            more: further arrays, which .npz alone can hold.
 
         Raises:
             NoSpace: the disk is full.
@@ -103,8 +121,10 @@ class Pieces:
         kept = np.setdiff1d(np.arange(self.rows), np.array(list(empty), dtype=np.int64))
         made = self.folder / f"whole{self.target.suffix}"
         with full_disk_named(self.target, sum(array.nbytes for array in self.arrays.values())):
-            write = _write_npz if self.target.suffix == ".npz" else _write_parquet
-            write(made, self.arrays, kept, more)
+            if self.target.suffix == ".npz":
+                _write_npz(made, self.arrays, kept, texts, more)
+            else:
+                _write_parquet(made, self.arrays, kept, texts)
             with open(made, "rb") as file:
                 os.fsync(file.fileno())
         os.replace(made, self.target)
@@ -125,7 +145,11 @@ class Pieces:
                 return open_memmap(path, mode="r+")
             return open_memmap(path, mode="w+", dtype=np.dtype(kind), shape=(self.rows, *shape))
         except (OSError, ValueError):
-            raise DamagedFile(f"{path} is missing or damaged; remove {self.folder} to begin again.") from None
+            raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> DamagedFile:
+    return DamagedFile(f"{path} is missing or damaged; remove {path.parent} to begin again.")
 
 
 def _require_place(target: Path) -> None:
@@ -163,29 +187,45 @@ def _column(field: Any, values: Any) -> Numbers:
 
 
 def _parts(array: Numbers, kept: Numbers) -> Iterator[Numbers]:
-    for start in range(0, len(kept), _AT_ONCE):
+    for start in range(0, max(len(kept), 1), _AT_ONCE):
         yield np.ascontiguousarray(array[kept[start : start + _AT_ONCE]])
 
 
-def _write_npz(path: Path, arrays: Mapping[str, Numbers], kept: Numbers, more: Mapping[str, Numbers]) -> None:
+def _texts(values: Sequence[str]) -> Iterator[Numbers]:
+    """Parts of one type, which has room for the longest; of all together that can be much more than the texts."""
+    kind = f"U{max(map(len, values), default=1) or 1}"
+    for start in range(0, max(len(values), 1), _AT_ONCE):
+        yield np.array(values[start : start + _AT_ONCE], dtype=kind)
+
+
+def _write_npz(
+    path: Path,
+    arrays: Mapping[str, Numbers],
+    kept: Numbers,
+    texts: Mapping[str, Sequence[str]],
+    more: Mapping[str, Numbers],
+) -> None:
     """As ``numpy.savez`` does, but a part at a time."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for name, array in arrays.items():
-            header = {"descr": dtype_to_descr(array.dtype), "fortran_order": False}
+        columns = {name: _parts(array, kept) for name, array in arrays.items()}
+        for name, parts in (columns | {name: _texts(values) for name, values in texts.items()}).items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                write_array_header_2_0(file, {**header, "shape": (len(kept), *array.shape[1:])})
-                for part in _parts(array, kept):
+                for number, part in enumerate(parts):
+                    if number == 0:
+                        header = {"descr": dtype_to_descr(part.dtype), "fortran_order": False}
+                        write_array_header_2_0(file, {**header, "shape": (len(kept), *part.shape[1:])})
                     file.write(part.tobytes())
         for name, array in more.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 write_array(file, array, allow_pickle=False)
 
 
-def _write_parquet(path: Path, arrays: Mapping[str, Numbers], kept: Numbers, more: Mapping[str, Numbers]) -> None:
+def _write_parquet(
+    path: Path, arrays: Mapping[str, Numbers], kept: Numbers, texts: Mapping[str, Sequence[str]]
+) -> None:
     """One row a picture; what has more than one axis a row is a flat list, whose shape is in the column's metadata."""
     arrow, parquet = _arrow()
-    columns = {name: values for name, values in more.items() if len(values) == len(kept) and values.ndim == 1}
-    fields = [arrow.field(name, arrow.string()) for name in columns]
+    fields = [arrow.field(name, arrow.string()) for name in texts]
     for name, array in arrays.items():
         kind = arrow.list_(arrow.from_numpy_dtype(array.dtype), int(np.prod(array.shape[1:])))
         fields.append(arrow.field(name, kind, metadata={"shape": json.dumps(array.shape[1:])}))
@@ -193,9 +233,7 @@ def _write_parquet(path: Path, arrays: Mapping[str, Numbers], kept: Numbers, mor
     with parquet.ParquetWriter(path, schema) as writer:
         for number, parts in enumerate(zip(*(_parts(array, kept) for array in arrays.values()), strict=True)):
             here = slice(number * _AT_ONCE, number * _AT_ONCE + len(parts[0]))
-            plain = [
-                arrow.array([v or None for v in values[here].tolist()], arrow.string()) for values in columns.values()
-            ]
+            plain = [arrow.array([text or None for text in values[here]], arrow.string()) for values in texts.values()]
             lists = [
                 arrow.FixedSizeListArray.from_arrays(arrow.array(part.reshape(-1)), int(np.prod(part.shape[1:])))
                 for part in parts
