@@ -10,10 +10,12 @@ import warnings
 
 import pytest
 import torch
+from models.unsettled import unsettled
 from small_models import distinct, small
 from torch import Tensor, nn
 
 from vitreous.errors import UsageError
+from vitreous.layers.pack import pack
 from vitreous.models import CATALOGUE, create, names
 from vitreous.models.backbone import Backbone, TokenBackbone
 from vitreous.types import Features
@@ -28,11 +30,8 @@ def build(name: str, drop_path: float = 0.0, channels: int = 3) -> tuple[Backbon
     torch.manual_seed(0)
     size, options = small(CATALOGUE[name])
     backbone = create(name, size=size, channels=channels, drop_path=drop_path, options=options)
-    with torch.no_grad():  # away from the special values of a fresh network (zero gammas, unit statistics)
-        for p in backbone.parameters():
-            p.add_(torch.randn_like(p) * 0.05)
     image = torch.randn(3, channels, size, size)
-    return backbone.train(), image
+    return unsettled(backbone, by=0.05).train(), image
 
 
 def flat(features: Features) -> list[Tensor]:
@@ -93,6 +92,31 @@ def test_training_and_evaluation_agree_where_nothing_is_random(name: str) -> Non
         if isinstance(module, torch.nn.BatchNorm2d):
             module.track_running_stats, module.running_mean, module.running_var = False, None, None
     close(backbone.train()(image), backbone.eval()(image))
+
+
+def test_the_layout_of_memory_changes_no_number_and_is_kept(name: str) -> None:
+    backbone, image = build(name)
+    backbone.eval()
+    image = image[..., 3:]
+    with torch.no_grad():
+        expected = backbone(image.contiguous())
+        backbone.to(memory_format=torch.channels_last)
+        got = backbone(image.contiguous(memory_format=torch.channels_last))
+    close(got, expected, 1e-4)
+    if backbone.layout is torch.channels_last:
+        assert all(x.is_contiguous(memory_format=torch.channels_last) for x in got.maps)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
+def test_put_together_for_inference_it_answers_the_same(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    """No norm of a map is left; one of what has been pooled has no convolution before it."""
+    backbone, image = build(name)
+    backbone, image = backbone.eval().to(dtype), image.to(dtype)
+    with torch.no_grad():
+        before = backbone(image)
+        pack(backbone)
+        close(backbone(image), before, tolerance)
+    assert {key for key, m in backbone.named_modules() if isinstance(m, nn.BatchNorm2d)} <= {"norm"}
 
 
 def test_stochastic_depth_acts_in_training(name: str) -> None:

@@ -63,17 +63,6 @@ def test_maps_are_those_of_the_picture_filled_up_by_hand() -> None:
     assert torch.equal(network(image).maps[0], network(filled).maps[0])
 
 
-def test_the_layout_of_memory_changes_no_number_and_is_kept() -> None:
-    network, image = build(), torch.randn(2, 3, 64, 48)
-    with torch.no_grad():
-        expected = network(image)
-        network.to(memory_format=torch.channels_last)
-        got = network(image.contiguous(memory_format=torch.channels_last))
-    for x, y in zip(expected.maps, got.maps, strict=True):
-        torch.testing.assert_close(y, x, atol=1e-5, rtol=1e-5)
-        assert y.is_contiguous(memory_format=torch.channels_last)
-
-
 def test_rates_of_stochastic_depth_rise_through_all_stages() -> None:
     network = build(drop_path=0.3)
     rates = [block.drop_path.rate for stage in network.stages for block in stage.blocks]

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from models.unsettled import unsettled
 from torch import Tensor, nn
 
 from vitreous.errors import UsageError
 from vitreous.layers.attention import Attend
-from vitreous.layers.pack import pack
 from vitreous.models import create
 from vitreous.models.describe import describe
 from vitreous.models.efficientvit import (
@@ -20,18 +20,6 @@ from vitreous.models.efficientvit import (
 )
 
 SMALL = {"widths": (8, 8, 16, 16, 32), "depths": (1, 2, 1, 1, 1), "head_dim": 8, "head": (24, 40)}
-
-
-def unsettled(module: nn.Module) -> nn.Module:
-    """In evaluation mode, every parameter and statistic away from zeros and ones."""
-    with torch.no_grad():
-        for p in module.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
-        for m in module.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.running_mean.normal_()
-                m.running_var.uniform_(0.5, 2)
-    return module.eval()
 
 
 def qkv(n: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,31 +135,6 @@ def test_pooled_ends_in_norm_and_hardswish() -> None:
         x = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt()
         x = x * network.norm.weight + network.norm.bias
         torch.testing.assert_close(pooled, x * (x + 3).clamp(0, 6) / 6)
-
-
-def test_folding_leaves_no_batch_norm_and_the_same_answers() -> None:
-    torch.manual_seed(0)
-    network = unsettled(EfficientViT(EfficientViTConfig(**SMALL))).double()
-    image = torch.randn(2, 3, 64, 96, dtype=torch.float64)
-    with torch.no_grad():
-        before = network(image)
-        pack(network)
-        after = network(image)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    for x, y in zip([*before.maps, before.pooled], [*after.maps, after.pooled], strict=True):
-        torch.testing.assert_close(x, y)
-
-
-def test_memory_layout_does_not_matter() -> None:
-    torch.manual_seed(0)
-    network, image = unsettled(EfficientViT(EfficientViTConfig(**SMALL))), torch.randn(2, 3, 70, 90)
-    with torch.no_grad():
-        before = network(image)
-        network.to(memory_format=torch.channels_last)
-        after = network(image.contiguous(memory_format=torch.channels_last))
-    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in after.maps)
-    for x, y in zip([*before.maps, before.pooled], [*after.maps, after.pooled], strict=True):
-        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from small_models import small
 from torch import Tensor, nn
 
 from vitreous.errors import UsageError
-from vitreous.layers.pack import pack
-from vitreous.models import CATALOGUE, create
+from vitreous.models import create
 from vitreous.models.describe import describe
 from vitreous.models.mobilevit import Layer, MobileViT, MobileViTBlock, MobileViTConfig, fold, unfold
 
@@ -113,29 +111,6 @@ def test_odd_sides_are_stretched_and_brought_back() -> None:
         stretched = F.interpolate(y, (4, 6), mode="bilinear", align_corners=False)
         expected = F.interpolate(far.globally(stretched), (3, 5), mode="bilinear", align_corners=False)
         torch.testing.assert_close(far.globally(y), expected)
-
-
-def test_every_convolution_can_be_folded_without_changing_the_answer() -> None:
-    torch.manual_seed(0)
-    network, image = MobileViT(config()), torch.randn(2, 3, 64, 64)
-    for _ in range(3):
-        network(image)
-    network.eval()
-    with torch.no_grad():
-        before = network(image)
-        pack(network)
-        after = network(image)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    for x, y in zip((*before.maps, before.pooled), (*after.maps, after.pooled), strict=True):
-        torch.testing.assert_close(x, y, atol=1e-4, rtol=1e-4)
-
-
-def test_maps_stay_channels_last() -> None:
-    size, options = small(CATALOGUE["mobilevit_s"])
-    network = create("mobilevit_s", options=options).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    image = torch.randn(2, 3, size, size).to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        assert all(x.is_contiguous(memory_format=torch.channels_last) for x in network(image).maps)
 
 
 def test_the_widening_convolution_closes_the_pyramid() -> None:

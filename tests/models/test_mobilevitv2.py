@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitreous.errors import UsageError
-from vitreous.layers.pack import pack
 from vitreous.models.mobilevitv2 import Layer, MobileViTv2, MobileViTv2Block, MobileViTv2Config, SeparableAttention
 
 
@@ -92,28 +91,6 @@ def test_maps_keep_their_strides_while_odd_maps_flow_on_stretched() -> None:
     torch.testing.assert_close(features.pooled, flowing[-1].mean((2, 3)))
     corners = (slice(None), slice(None), [0, 0, -1, -1], [0, -1, 0, -1])
     torch.testing.assert_close(features.maps[-1][corners], flowing[-1][corners])
-
-
-def test_every_convolution_can_be_folded_without_changing_the_answer() -> None:
-    torch.manual_seed(0)
-    network, image = MobileViTv2(config()), torch.randn(2, 3, 64, 64)
-    for _ in range(3):
-        network(image)
-    network.eval()
-    with torch.no_grad():
-        before = network(image)
-        pack(network)
-        after = network(image)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    for x, y in zip((*before.maps, before.pooled), (*after.maps, after.pooled), strict=True):
-        torch.testing.assert_close(x, y, atol=1e-4, rtol=1e-4)
-
-
-def test_maps_stay_channels_last() -> None:
-    network = MobileViTv2(config()).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    image = torch.randn(2, 3, 96, 96).to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        assert all(x.is_contiguous(memory_format=torch.channels_last) for x in network(image).maps)
 
 
 @pytest.mark.parametrize(

@@ -42,17 +42,6 @@ def test_maps_and_steps() -> None:
     assert (cifar.dims, cifar.strides, cifar.width) == ((16, 32, 64), (1, 2, 4), 64)
 
 
-def test_the_layout_of_memory_changes_no_number() -> None:
-    torch.manual_seed(0)
-    net, x = create("resnet18", options={"depths": (1, 1, 1, 1)}).eval(), torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        before = net(x).pooled
-        net.to(memory_format=torch.channels_last)
-        torch.testing.assert_close(
-            net(x.contiguous(memory_format=torch.channels_last)).pooled, before, atol=1e-5, rtol=1e-5
-        )
-
-
 @pytest.mark.parametrize(
     ("name", "params"),
     [
