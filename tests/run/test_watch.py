@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from masked import CNN, simmim
+from masked import CNN, mae, simmim
 from sklearn.datasets import load_digits
 from torch import Tensor
 
@@ -77,3 +77,23 @@ def test_the_loss_is_that_of_training_though_norms_know_whole_pictures(frozen: b
         learned = np.mean([float(task.train().loss(batch).total) for batch in held_out.evaluate()])
     assert found == pytest.approx(learned, rel=1e-6)
     assert (found == pytest.approx(whole, rel=1e-5)) == frozen
+
+
+# ------------------------------------------------------------ whether going on is of use
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, "No progress: at step 1 the loss is"), (0.3, "")])
+@pytest.mark.parametrize("normalise", [True, False])
+def test_painting_every_hidden_patch_alike_is_no_progress(
+    normalise: bool, share: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, few = mae(normalise=normalise), Digits(48)
+    held_out = Loader(few, task.views(True), batch=16, train=False)
+    asked = [task.target(task.network.normalise(x.image), x.hidden).flatten(0, 1) for x in held_out.evaluate()]
+    same = torch.cat(asked).mean(dim=0)
+    monkeypatch.setattr(task, "painted", lambda image, hidden: same.lerp(task.target(image, hidden), share))
+    task.watch = watcher()
+    task.after_step(0)
+    with torch.no_grad():
+        task.evaluate(held_out.evaluate(), alone)
+    assert task.halted().startswith(expected) if expected else not task.halted()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -11,19 +12,39 @@ from vitreous.tasks.task import Gather
 from vitreous.types import Batch
 
 
-def guessed(
-    batches: Iterable[Batch], gather: Gather, deviation: Tensor, power: int, tell: Callable[[float], None]
+def alike(
+    batches: Iterable[Batch], gather: Gather, wanted: Callable[[Batch], Tensor], d: int, tell: Callable[[float], None]
 ) -> Iterator[Batch]:
-    """The same batches; after the last one, ``tell`` is called with the loss of painting all of them in one colour.
+    """The same batches; after the last one, ``tell`` is called with the mean squared error of painting one patch alone.
+
+    The best such patch is the mean of all; infinite without any.
 
     Args:
-        deviation, power: as ``guessing``'s.
+        wanted: the patches (n, d) that are to be painted in a batch.
+    """
+    sums = torch.zeros(1, 3, d, dtype=torch.float64)
+    for batch in batches:
+        patches = wanted(batch)
+        values, squares = (x.sum(dim=0, dtype=torch.float64).cpu() for x in (patches, patches.square()))
+        sums += torch.stack([torch.full_like(values, len(patches)), values, squares])
+        yield batch
+    count, values, squares = gather(sums).cpu().sum(dim=0)
+    tell(float((squares / count - (values / count).square()).mean()) if count.any() else math.inf)
+
+
+def guessed(
+    batches: Iterable[Batch], gather: Gather, deviation: Tensor, tell: Callable[[float], None]
+) -> Iterator[Batch]:
+    """The same batches; after the last one, ``tell`` is called with the mean absolute error of painting one colour.
+
+    Args:
+        deviation: as ``guessing``'s.
     """
     counts = torch.zeros(len(deviation), 256, dtype=torch.int64)
     for batch in batches:
         counts += colours(batch.image).cpu()
         yield batch
-    tell(guessing(gather(counts[None]).cpu().sum(dim=0), deviation.cpu(), power))
+    tell(guessing(gather(counts[None]).cpu().sum(dim=0), deviation.cpu()))
 
 
 def colours(image: Tensor) -> Tensor:
@@ -32,18 +53,17 @@ def colours(image: Tensor) -> Tensor:
     return torch.stack([torch.bincount(channel.flatten().long(), minlength=256) for channel in values.unbind(1)])
 
 
-def guessing(counts: Tensor, deviation: Tensor, power: int) -> float:
-    """The mean of |x - g|^power over pixels that occur so often, for each channel's best constant g; infinite for none.
+def guessing(counts: Tensor, deviation: Tensor) -> float:
+    """The mean of |x - g| over pixels that occur so often, for each channel's best g, the median; infinite for none.
 
     Args:
         counts: (c, 256), as ``colours`` counts.
         deviation: c numbers, by which pixels in [0, 1] are divided.
-        power: 1, for which the best g is the median, or 2, for which it is the mean.
     """
     if not counts.any():
-        return float("inf")
+        return math.inf
     share = counts.double() / counts.sum(dim=1, keepdim=True)  # (c, 256)
     values = torch.arange(256, dtype=torch.float64, device=counts.device)
-    best = (share.cumsum(dim=1) < 0.5).sum(dim=1) if power == 1 else share @ values  # (c,)
+    best = (share.cumsum(dim=1) < 0.5).sum(dim=1)  # (c,)
     apart = (values - best[:, None]).abs() / (255 * deviation.double().view(-1, 1))  # (c, 256)
-    return float((share * apart**power).sum(dim=1).mean())
+    return float((share * apart).sum(dim=1).mean())

@@ -26,7 +26,7 @@ from vitreous.layers.visible import restored, visible
 from vitreous.models.backbone import TokenBackbone
 from vitreous.models.vit import Block, ViTConfig
 from vitreous.network import Network
-from vitreous.tasks.losses import guessed
+from vitreous.tasks.losses import alike
 from vitreous.tasks.task import Gather, Loss, SelfSupervised, Watch
 from vitreous.types import Batch
 
@@ -97,8 +97,6 @@ class Mae(SelfSupervised):
         self.blocks = Blocks(*(Block(shape, 0.0) for _ in range(config.depth)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.paint = nn.Linear(width, self.patch**2 * channels)
-        if config.normalise:
-            self.nothing = 1.0
         for module in (self.embed, self.blocks, self.paint):
             module.apply(_begin)
         nn.init.normal_(self.hidden, std=0.02)
@@ -110,11 +108,14 @@ class Mae(SelfSupervised):
     def loss(self, batch: Batch) -> Loss:
         assert batch.hidden is not None
         image = self.network.normalise(batch.image)
-        wanted = visible(patchify(image, self.patch), ~batch.hidden)  # (b, m, p p c), m of them hidden
-        if self.config.normalise:
-            wanted = normalised(wanted)
+        wanted = self.target(image, batch.hidden)
         total = F.mse_loss(self.painted(image, batch.hidden).to(wanted.dtype), wanted)
         return Loss(total, {"pixels": total.detach()})
+
+    def target(self, image: Tensor, hidden: Tensor) -> Tensor:
+        """(b, c, h, w) normalised and (b, n) -> (b, m, p p c): what is to be painted of the m hidden patches."""
+        patches = visible(patchify(image, self.patch), ~hidden)
+        return normalised(patches) if self.config.normalise else patches
 
     def painted(self, image: Tensor, hidden: Tensor) -> Tensor:
         """(b, c, h, w) normalised and (b, n) -> (b, m, p p c), the hidden patches in reading order."""
@@ -130,10 +131,13 @@ class Mae(SelfSupervised):
         return painted
 
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
-        if not self.config.normalise:
-            tell = partial(setattr, self, "nothing")
-            batches = guessed(batches, gather, self.network.std.flatten(), 2, tell)
-        return super().evaluate(batches, gather)
+        tell = partial(setattr, self, "nothing")
+        return super().evaluate(alike(batches, gather, self._rows, self.paint.out_features, tell), gather)
+
+    def _rows(self, batch: Batch) -> Tensor:
+        """(b m, p p c), as ``target``."""
+        assert batch.hidden is not None
+        return self.target(self.network.normalise(batch.image), batch.hidden).flatten(0, 1)
 
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:

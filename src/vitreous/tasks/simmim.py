@@ -124,7 +124,7 @@ class Simmim(SelfSupervised):
 
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
         tell = partial(setattr, self, "nothing")
-        return super().evaluate(guessed(batches, gather, self.network.std.flatten(), 1, tell), gather)
+        return super().evaluate(guessed(batches, gather, self.network.std.flatten(), tell), gather)
 
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:
