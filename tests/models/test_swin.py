@@ -8,11 +8,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from models.cell_by_cell import assert_equals_reference
 from torch import Tensor
 
 from vitreous.errors import UsageError
 from vitreous.explain.trace import trace
-from vitreous.layers import window
 from vitreous.layers.position import resample
 from vitreous.models import create
 from vitreous.models.describe import describe
@@ -87,20 +87,9 @@ SIZES = [(32, 32), (64, 32), (24, 40), (37, 29), (12, 64), (4, 5)]
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("position", ["relative", "both"])
 def test_equals_the_paper_cell_by_cell(size: tuple[int, int], position: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole windows, windows that reach over the edge, grids smaller than a window; at once and in pieces."""
-    swin = tiny(position=position).double()
-    images = torch.randn(2, 3, *size, dtype=torch.float64)
-    with torch.no_grad():
-        whole = swin(images)
-        monkeypatch.setattr(window, "_PIECE", 1)
-        pieces = swin(images)
-        for i, image in enumerate(images):
-            maps, pooled = reference(swin, image)
-            for features in (whole, pieces):
-                # positions and biases of another size are resampled in float32
-                torch.testing.assert_close(features.pooled[i], pooled, atol=1e-6, rtol=1e-6)
-                for x, y in zip(features.maps, maps, strict=True):
-                    torch.testing.assert_close(x[i].permute(1, 2, 0), y, atol=1e-6, rtol=1e-6)
+    """Whole windows, windows that reach over the edge, grids smaller than a window."""
+    # positions and biases of another size are resampled in float32
+    assert_equals_reference(tiny(position=position), reference, size, 1e-6, monkeypatch)
 
 
 def test_swin_tiny_gives_the_shapes_of_the_subject() -> None:

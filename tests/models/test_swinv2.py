@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from models.cell_by_cell import assert_equals_reference
 from torch import Tensor
 
 from vitreous.errors import UsageError
-from vitreous.layers import window
 from vitreous.layers.window import Layout
 from vitreous.models.swinv2 import SwinV2, SwinV2Config, log_offsets
 
@@ -86,20 +86,9 @@ def reference(swin: SwinV2, image: Tensor) -> tuple[list[Tensor], Tensor]:
 def test_equals_the_paper_cell_by_cell(
     size: tuple[int, int], more: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole windows, windows that reach over the edge, grids smaller than a window; at once and in pieces."""
-    swin = tiny(**more).double()
-    images = torch.randn(2, 3, *size, dtype=torch.float64)
-    with torch.no_grad():
-        whole = swin(images)
-        monkeypatch.setattr(window, "_PIECE", 1)
-        pieces = swin(images)
-        for i, image in enumerate(images):
-            maps, pooled = reference(swin, image)
-            for features in (whole, pieces):
-                # logarithms of offsets are taken in float32
-                torch.testing.assert_close(features.pooled[i], pooled, atol=1e-5, rtol=1e-5)
-                for x, y in zip(features.maps, maps, strict=True):
-                    torch.testing.assert_close(x[i].permute(1, 2, 0), y, atol=1e-5, rtol=1e-5)
+    """Whole windows, windows that reach over the edge, grids smaller than a window."""
+    # logarithms of offsets are taken in float32
+    assert_equals_reference(tiny(**more), reference, size, 1e-5, monkeypatch)
 
 
 def test_a_fresh_block_changes_nothing() -> None:
