@@ -59,7 +59,7 @@ def test_built_for_another_size_it_answers_as_the_first_does_there(built: int, s
     assert torch.allclose(two.backbone.blocks[0].mix.bias, stretched, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [f"hybrid_{width}_{side}" for width in ("tiny", "small") for side in (32, 64, 96, 224)])
+@pytest.mark.parametrize("name", [f"hybrid_{width}_{px}" for width in ("tiny", "small") for px in (32, 64, 96, 224)])
 def test_the_twin_without_attention_costs_the_same(name: str) -> None:
     macs = {mixer: describe(name, options={"mixer": mixer}).macs for mixer in ("attention", "conv", "none")}
     trunk = describe(name, options={"blocks": 0}).macs

@@ -175,13 +175,13 @@ def _judged(setting: Setting, jobs: dict[tuple[Arm, int], Job], told: str) -> Co
     if asked:
         held = verdict.distinct([*pairs, *judgement.pairs])
         judgement = verdict.Judgement(asked, [judgement.verdict, *judgement.remarks], held, judgement.use)
-    timed = setting.question.equal == "time" and not setting.question.length
+    by_time = setting.question.equal == "time" and not setting.question.length
     curves = tuple(filter(None, (_growth(s, standings) for s in complete if not s.leak)))
     return Comparison(
         question=setting.question,
         arms=tuple(standings),
         verdict=judgement.verdict,
-        remarks=(*judgement.remarks, *(curve.sentence() for curve in curves[:1]), *caveats.of(complete, timed=timed)),
+        remarks=(*judgement.remarks, *(curve.sentence() for curve in curves[:1]), *caveats.of(complete, timed=by_time)),
         use=next((s for s in complete if s.name == judgement.use), None),
         pairs=tuple(p.named() for p in judgement.pairs),
         equal=told,
