@@ -211,7 +211,7 @@ def test_rows_are_written_a_part_at_a_time(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_one_long_name_does_not_make_all_of_them_long_in_memory(tmp_path: Path) -> None:
-    """NumPy gives every text of an array the room of the longest: here 80 MB, and 16 in parts, of which there are two at a time."""
+    """NumPy gives every text of an array the room of the longest: here 80 MB, in parts twice 16."""
     names = ["x" * 1000, *map(str, range(20_000))]
     with pieces.pieces(tmp_path / "f.npz", {}, len(names), {"x": ((1,), "float32")}) as written:
         tracemalloc.start()

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import html
 import json
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vitreous as vt
 from vitreous.cli.main import main
+from vitreous.comparison import conduct
 from vitreous.comparison.arms import arms, data_of
 from vitreous.comparison.learned import begun
 from vitreous.comparison.question import Question
 from vitreous.comparison.worth import worth
 from vitreous.data.dataset import open_source
+from vitreous.errors import BadData
 from vitreous.models.describe import describe
 from vitreous.pretraining import verdict
 from vitreous.recipes import Wishes, choose
@@ -122,6 +126,36 @@ def test_an_earlier_verdict_is_not_mixed_with_a_new_one(photos, tmp_path, capsys
     (tmp_path / "run-verdict").mkdir()
     assert main(["pretrain", str(photos), "--method", "mae", "--verdict", "--out", str(tmp_path / "run")]) == 2
     assert "holds an earlier verdict" in " ".join(capsys.readouterr().err.split())
+
+
+def test_labelled_pictures_that_cannot_be_compared_on_are_refused_too(photos, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["--method", "mae", "--verdict", "--quiet", "--out", str(out), "--set", "data.test=0"]
+    assert main(["pretrain", str(photos), *arguments]) == 7
+    assert "No picture is left for a test part" in " ".join(capsys.readouterr().err.split()) and not out.exists()
+
+
+def test_broken_pictures_are_as_many_as_pretraining_tolerates(photos, tmp_path, monkeypatch):
+    own, asked = tmp_path / "own", []
+    shutil.copytree(photos, own)
+    for number in range(5):
+        (own / "round" / f"broken{number}.png").write_bytes(b"no picture")
+    monkeypatch.setattr(conduct, "watched", lambda question, *_, **__: asked.append(question))
+    about = {"method": "mae", "model": "vit_pico_patch4_32", "verdict": True, "set": SHORT, "quiet": True}
+    vt.pretrain(own, **about, allow_bad=0.1, out=tmp_path / "run")
+    assert data_of(asked[0], open_source(own)).allow_bad == 0.1
+    with pytest.raises(BadData, match="--allow-bad"):  # more pictures hide them from the run, not from the verdict
+        vt.pretrain(own, **about, unlabelled=mixed(photos, tmp_path), allow_bad=0.03, out=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def mixed(photos, folder):
+    """The same pictures again, each a little larger."""
+    for path in photos.glob("*/*.png"):
+        place = folder / "more" / path.parent.name / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((32, 32)).save(place)
+    return folder / "more"
 
 
 # ---------------------------------------------------------------- a run, and the arms that it brings

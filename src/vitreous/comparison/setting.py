@@ -67,8 +67,7 @@ def settle(
     runs = begun(question)
     data = data_of(question, source, seen, runs=runs)
     prepared = prepare(data, source=source, progress=look)
-    if not len(prepared.test):
-        raise BadData("No picture is left for a test part, and models are compared on that; bring more pictures.")
+    require_test(prepared)
     earlier = read_json(out / QUESTION) if (out / QUESTION).exists() else None
     seconds = (
         duration.seconds(question.budget)
@@ -93,6 +92,12 @@ def settle(
     return Setting(
         question=question, out=out, prepared=prepared, seen=seen, runs=runs, seconds=seconds, arms=found, rates=rates
     )
+
+
+def require_test(prepared: Prepared) -> None:
+    """Raise ``BadData`` where there is nothing to compare models on."""
+    if not len(prepared.test):
+        raise BadData("No picture is left for a test part, and models are compared on that; bring more pictures.")
 
 
 def _default(runs: Sequence[Begun], earlier: dict[str, Any] | None, pictures: int, size: int) -> float:

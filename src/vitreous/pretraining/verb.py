@@ -104,8 +104,10 @@ def pretrain(
     )
     further = (unlabelled,) if isinstance(unlabelled, (str, Path)) else unlabelled
     plan, reasons = recipe.choose(wishes, method, unlabelled=tuple(str(place) for place in further))
-    run = execution.execute(recipes.adjust(plan, set), out, reasons=reasons, overwrite=overwrite, quiet=quiet)
+    plan = recipes.adjust(plan, set)
+    if verdict:
+        worth.examine(plan.data, quiet=quiet)
+    run = execution.execute(plan, out, reasons=reasons, overwrite=overwrite, quiet=quiet)
     if not verdict:
         return run
-    assert run.folder is not None
-    return worth.judge(str(data), run.folder, 60 * run.card["cost"]["minutes"], set, quiet=quiet)
+    return worth.judge(str(data), run, (f"data.allow_bad={allow_bad}", *set), quiet=quiet)

@@ -6,18 +6,23 @@ Knows nothing of how the answer is found (``comparison``); what is asked stands 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vitreous import duration, recipes
 from vitreous.comparison import conduct
 from vitreous.comparison.question import PRETRAINED, SCRATCH, Question
 from vitreous.comparison.result import Comparison
+from vitreous.comparison.setting import require_test
 from vitreous.data.dataset import open_source
+from vitreous.data.prepare import DataConfig, prepare
 from vitreous.errors import UsageError
+from vitreous.predictor import Predictor
+from vitreous.training.log import counting
 
 
 def refuse(data: str, out: str | Path | None) -> None:
-    """Refuse, before anything is trained, a verdict that could not be given.
+    """Refuse, before anything is looked at, a verdict that could not be given.
 
     Raises:
         UsageError: the pictures have no labels to measure by, or an earlier verdict is in the way.
@@ -29,6 +34,16 @@ def refuse(data: str, out: str | Path | None) -> None:
         )
     if out is not None and place(out).exists():
         raise UsageError(f"{place(out)} holds an earlier verdict; move it, or choose another --out.")
+
+
+def examine(data: DataConfig, *, quiet: bool) -> None:
+    """Refuse, before anything is trained, labelled pictures that a comparison, which has no others, would refuse.
+
+    Raises:
+        BadData: too many are unreadable, too few of a class, or none is left for test.
+    """
+    with counting("Looking at the labelled pictures", quiet=quiet) as look:
+        require_test(prepare(replace(data, unlabelled=()), progress=look))
 
 
 def place(run: str | Path) -> Path:
@@ -54,6 +69,8 @@ def ask(data: str, run: str | Path, seconds: float, changes: Sequence[str] = ())
     return Question(data=data, init=init, fractions=(fraction,), set=about)
 
 
-def judge(data: str, run: str | Path, seconds: float, changes: Sequence[str] = (), *, quiet: bool) -> Comparison:
-    """The verdict on ``run``; the same call goes on where it was stopped."""
-    return conduct.watched(ask(data, run, seconds, changes), place(run), jobs=1, quiet=quiet)
+def judge(data: str, run: Predictor, changes: Sequence[str] = (), *, quiet: bool) -> Comparison:
+    """The verdict on ``run``, a finished one; the same call goes on where it was stopped."""
+    assert run.folder is not None
+    question = ask(data, run.folder, 60 * run.card["cost"]["minutes"], changes)
+    return conduct.watched(question, place(run.folder), jobs=1, quiet=quiet)
