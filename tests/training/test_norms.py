@@ -48,8 +48,9 @@ def test_statistics_are_those_of_the_pictures_under_the_averaged_weights() -> No
         hook = norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].double()))
         task.network.eval()(batch.image)
         hook.remove()
-        assert torch.allclose(norm.running_mean.double(), seen[0].mean(dim=(0, 2, 3)), atol=1e-3)
-        assert torch.allclose(norm.running_var.double(), seen[0].var(dim=(0, 2, 3)), rtol=1e-2)
+        # torch itself adds 65,536 numbers a channel up in float32, which is 1e-4 from the truth
+        assert torch.allclose(norm.running_mean.double(), seen[0].mean(dim=(0, 2, 3)), atol=2e-4)
+        assert torch.allclose(norm.running_var.double(), seen[0].var(dim=(0, 2, 3)), rtol=2e-4)
     assert norm.momentum == 0.1
 
 
