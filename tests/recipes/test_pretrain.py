@@ -37,6 +37,9 @@ def test_published_weights_are_begun_with_where_they_were_asked_for(larger: str,
     assert (run.weights is not None) == (run.network.model == USUAL) == begun
     said = "\n".join(reasons)
     assert begun == (USUAL in said) and "TrivialAugment" not in said and "tune" not in said
+    optim = run.train.optim
+    assert (optim.name, optim.layer_decay) == (("adamw", 0.5) if begun else ("muon", 1.0)) and optim.ema is None
+    assert begun == ("AdamW at 0.001, and each block at 0.5" in said)
     assert run.tune == TuneConfig() and run.task.augment.policy == "none"
 
 

@@ -24,6 +24,9 @@ from vitreous.training.optim import OptimConfig
 LEAST = 100  # pictures; fewer teach nothing that is worth the time
 SMALLEST = 8  # pixels of their shorter side: two of the smallest patches there are
 BATCH = 128
+FROM_SCRATCH = OptimConfig(name="muon", ema=None)
+FROM_WEIGHTS = OptimConfig(name="adamw", layer_decay=0.5, ema=None)
+"""The decoder or head is new and learns at the full rate; each block below it at half the rate of the one above."""
 
 
 def choose(
@@ -60,7 +63,13 @@ def choose(
     augment = AugmentConfig(crop_scale=(0.2, 1.0), flip=run.task.augment.flip)
     low, high = (Dino.wanted, Dino.wanted) if method == "dino" else (16, BATCH)  # whose pictures are four views each
     batch = wishes.batch or int(np.clip(2 ** np.floor(np.log2(pictures / 4)), low, high))
-    optim = OptimConfig(name="muon", ema=None)
+    optim = FROM_SCRATCH
+    if run.weights is not None:
+        optim = FROM_WEIGHTS
+        reasons.append(
+            f"begins with weights: AdamW at {optim.rate:g}, and each block at {optim.layer_decay:g} of the rate of the "
+            "one above, for rates from scratch undo what they know (docs/pretrain.md)"
+        )
     train = replace(run.train, optim=optim, batch=batch, evaluate_first=True)
     if len(source.classes) < 2:
         known = "all pictures are of one class" if source.classes else "no picture has a label"
