@@ -10,12 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 import vitreous as vt
+from vitreous import recipes
+from vitreous.run import execution
+from vitreous.run.methods import PretrainConfig
+from vitreous.tasks.simmim import SimmimConfig
 
 Draw = Callable[..., Path]
 MODEL = "vit_pico_patch4_32"
@@ -42,6 +47,16 @@ def wait_until(something: Callable[[], object], process: subprocess.Popen[str]) 
         assert process.poll() is None, "it ended too early to test anything"
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_where_a_run_goes_that_was_given_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan, _ = recipes.choose(recipes.Wishes(data="digits", model=MODEL))
+    assert execution._place(plan) == Path("runs", f"digits-{MODEL}")
+    unlabelled = replace(plan, pretrain=PretrainConfig(simmim=SimmimConfig()))
+    assert execution._place(unlabelled) == Path("runs", f"digits-simmim-{MODEL}")
+    Path("runs", f"digits-simmim-{MODEL}").mkdir(parents=True)
+    assert execution._place(unlabelled) == Path("runs", f"digits-simmim-{MODEL}-2")
 
 
 def test_a_finished_run_says_everything(trained: Path) -> None:

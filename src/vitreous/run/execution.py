@@ -284,7 +284,8 @@ def describe(prepared: Prepared) -> dict[str, Any]:
 
 
 def _place(run: Run) -> Path:
-    """runs/DATA-MODEL, or that with the first free number."""
+    """runs/DATA-MODEL, of a run without labels runs/DATA-METHOD-MODEL, or that with the first free number."""
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(run.data.source).stem) or "pictures"
-    names = (f"{stem}-{run.network.model}{f'-{n}' if n > 1 else ''}" for n in count(1))
+    name = "-".join((stem, *((run.pretrain.method,) if run.pretrain else ()), run.network.model))
+    names = (f"{name}{f'-{n}' if n > 1 else ''}" for n in count(1))
     return next(Path("runs") / name for name in names if not (Path("runs") / name).exists())
