@@ -10,6 +10,8 @@ import pytest
 
 from vitreous.data.image import Preprocess
 from vitreous.data.prepare import DataConfig, prepare
+from vitreous.data.quarantine import NAME, check_folder, write_quarantine
+from vitreous.errors import BadData
 from vitreous.types import UNLABELLED
 
 RULES = Preprocess(size=16, store=16)
@@ -90,6 +92,24 @@ def test_copies_of_what_is_held_out_teach_nobody(album, saved, ready):
     assert any("like one of validation or test: 4 pictures" in notice for notice in found.notices)
     assert any("to be learned from all the same: 3 pictures" in notice for notice in found.notices)
     assert len(found.indices("train")) == 20
+
+
+def test_the_list_beside_a_further_folder_is_honoured(album, ready):
+    root = album({f"{'ab'[i % 2]}/{i}.png": i for i in range(40)}, "own")
+    further = [album({f"{name}{i}.png": 100 * n + i for i in range(4)}, name) for n, name in enumerate("xy", 1)]
+    place = check_folder(further[1]) / NAME
+    place.parent.mkdir()
+    write_quarantine(place, {"y2.png": "blurred", "x1.png": "of another folder"})
+    found = ready(root, *further)
+    assert names(found, "unlabelled") == ["x0.png", "x1.png", "x2.png", "x3.png", "y0.png", "y1.png", "y3.png"]
+    assert any("in quarantine: 1 picture." in notice for notice in found.notices)
+
+
+def test_broken_pictures_are_found_by_checking_where_they_lie(album, ready):
+    root = album({f"{'ab'[i % 2]}/{i}.png": i for i in range(40)}, "own")
+    with pytest.raises(BadData) as caught:
+        ready(root, further := album({"broken.png": b"no picture", "whole.png": 99}, "more"))
+    assert f"run `vitreous check {root}` and `vitreous check {further}` to list" in str(caught.value)
 
 
 def test_rows_without_a_label_teach_without_one(album, ready):

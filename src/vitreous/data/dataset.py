@@ -169,7 +169,12 @@ class Joined(Source):
 
     def name(self, i: int) -> str:
         part, place = self._find(i)
-        return part.name(place) if part is self._parts[0] else os.path.join(part.root, part.name(place))
+        return part.name(place) if part is self._parts[0] else self.other_name(part, part.name(place))
+
+    @staticmethod
+    def other_name(other: Source, name: str) -> str:
+        """What the picture ``name`` of one of the others is called in the whole."""
+        return os.path.join(other.root, name)
 
     def read(self, i: int) -> bytes:
         part, place = self._find(i)

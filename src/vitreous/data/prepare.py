@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -205,9 +206,10 @@ def prepare(
     source = source if source is not None else open_source(config.source)
     if labelled:
         refuse_unlabelled(source)
-    if unlabelled and config.unlabelled:
-        source = Joined(source, [without_labels(open_source(place)) for place in config.unlabelled])
-    cache, seen = _look(config, source, workers, progress)
+    others = [without_labels(open_source(place)) for place in config.unlabelled] if unlabelled else []
+    if others:
+        source = Joined(source, others)
+    cache, seen = _look(config, source, others, workers, progress)
     usable = seen.usable & ((source.labels != UNLABELLED) | (not labelled))
     source, unused = _without_unused(source, usable) if labelled else (source, ())
     labels = source.labels if labelled else np.zeros(len(source), dtype=np.int64)
@@ -238,8 +240,13 @@ def prepare(
     )
 
 
-def _look(config: DataConfig, source: Source, workers: int, progress: Progress | None) -> tuple[Cache, Survey]:
-    """Every picture looked at once, and where its pixels are kept."""
+def _look(
+    config: DataConfig, source: Source, others: Sequence[Source], workers: int, progress: Progress | None
+) -> tuple[Cache, Survey]:
+    """Every picture looked at once, and where its pixels are kept; ``others`` are those that ``source`` has joined."""
+    left_out = quarantine_of(config.source, config.quarantine)
+    for place, other in zip(config.unlabelled, others, strict=False):
+        left_out |= {Joined.other_name(other, name): why for name, why in quarantine_of(place).items()}
     folder = cache_folder(config)
     cache = Cache.open(folder, config.preprocess, int(config.cache_gib * 2**30))
     seen = survey(
@@ -247,11 +254,11 @@ def _look(config: DataConfig, source: Source, workers: int, progress: Progress |
         config.preprocess,
         cache,
         memory=Memory(folder, config.preprocess),
-        quarantine=quarantine_of(config.source, config.quarantine),
+        quarantine=left_out,
         workers=workers,
         progress=progress,
     )
-    refuse_bad(source, seen, config.source, config.allow_bad)
+    refuse_bad(source, seen, (config.source, *config.unlabelled[: len(others)]), config.allow_bad)
     return cache, seen
 
 

@@ -39,7 +39,7 @@ def _aside(source: Source) -> str:
     return f" ({said.removesuffix('.')})" if said else ""
 
 
-def refuse_bad(source: Source, seen: Survey, spec: str, allow_bad: float) -> None:
+def refuse_bad(source: Source, seen: Survey, places: Sequence[str], allow_bad: float) -> None:
     """Raise ``BadData`` if nothing is left, or if more than the share ``allow_bad`` of the pictures is unreadable."""
     looked, bad = len(seen) - len(seen.quarantined), len(seen.errors)
     if not looked:
@@ -49,9 +49,10 @@ def refuse_bad(source: Source, seen: Survey, spec: str, allow_bad: float) -> Non
         accept = "" if bad == looked else f", or accept them with `--allow-bad {np.ceil(1000 * bad / looked) / 1000:g}`"
         if NO_FILE in seen.errors.values():
             shown += f"; a path that is not absolute starts at {printable(source.root)}"
+        checks = " and ".join(f"`vitreous check {printable(place)}`" for place in places)
         raise BadData(
             f"{bad} of {looked} pictures cannot be used, more than the share of {allow_bad:g} allowed ({shown}); "
-            f"run `vitreous check {printable(spec)}` to list them all and set them aside{accept}."
+            f"run {checks} to list them all and set them aside{accept}."
         )
 
 
