@@ -136,7 +136,7 @@ def load(task: SelfSupervised, theirs: dict[str, Tensor]) -> None:
     weights = translated(theirs, task.network.config.model.partition("_")[0])
     missing, unexpected = task.load_state_dict(weights, strict=False)
     assert not unexpected, unexpected
-    left = [n for n in missing if not n.startswith(("network.head.", "network.mean", "network.std", "steps"))]
+    left = [n for n in missing if not n.startswith(("network.head.", "network.mean", "network.std", "steps", "nothing"))]
     assert not left, left
     if isinstance(task, Mae):
         task.position.copy_(theirs["decoder.decoder_pos_embed"][:, 1:])

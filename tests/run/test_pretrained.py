@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 import vitreous as vt
 from vitreous.network import NetworkConfig, build_network
+from vitreous.run import execution
 from vitreous.run.methods import advised
 from vitreous.run.strips import GAP, KEPT, SIDE, crowded, strip
 from vitreous.run.watch import attention_entropy, told
@@ -291,3 +292,16 @@ def test_killed_and_resumed_is_never_stopped(photos: Path, draw: Draw, tmp_path:
         assert (tmp_path / "torn" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert len(list(tmp_path.glob("torn/learned/*"))) == len(list(tmp_path.glob("whole/learned/*")))
     assert json.loads((tmp_path / "torn" / "card.json").read_text())["data"]["pictures"]["unlabelled"] == 40
+
+
+def test_resumed_after_its_last_step_it_still_knows_what_was_measured(
+    nameless: Path, flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(execution, "_finish", killed)
+        vt.pretrain(flat, epochs=2, out=tmp_path / "run", **FAST)
+    resumed = vt.resume(tmp_path / "run", quiet=True).card["learned"]
+    assert resumed == vt.load(nameless).card["learned"] and resumed["nothing"] > 0.1

@@ -51,8 +51,11 @@ class Sides:
         return Digits(len(indices), int(indices[0]))
 
 
-def watcher(train: int = 0, val: int = 0, classes: int = 0, least: int = 1) -> Watcher:
-    return Watcher(Sides(train, val, classes), Preprocess(size=SIZE, store=SIZE), CPU, batch=16, least=least)
+def watcher(train: int = 0, val: int = 0, classes: int = 0, steps: int = 1_000) -> Watcher:
+    """Of a run of so many steps, of which an epoch has 50 and the learning rate rises in a tenth."""
+    size = Preprocess(size=SIZE, store=SIZE)
+    asked = Sides(train, val, classes)
+    return Watcher(asked, size, CPU, batch=16, least=50, progress=lambda step: step / steps, warmup=0.1)
 
 
 def alone(tensor: Tensor) -> Tensor:
@@ -65,14 +68,14 @@ def test_the_loss_is_that_of_training_though_norms_know_whole_pictures(frozen: b
     if frozen:  # whose norms are not of the batch in training either
         task.network.backbone.freeze()
     remeasure(task, None, Loader(few, Evaluate(task.preprocess), batch=16, train=False), CPU)
-    kept = {name: buffer.clone() for name, buffer in task.named_buffers()}
+    kept = {name: buffer.clone() for name, buffer in task.network.named_buffers()}
     held_out = Loader(few, task.views(True), batch=16, train=False)
     with torch.no_grad():
         whole = np.mean([float(task.eval().loss(batch).total) for batch in held_out.evaluate()])
         task.watch = watcher()
         found = task.evaluate(held_out.evaluate(), alone)["loss"]
         assert not any(module.training for module in task.modules())
-        changed = [name for name, buffer in task.named_buffers() if not torch.equal(buffer, kept[name])]
+        changed = [name for name, buffer in task.network.named_buffers() if not torch.equal(buffer, kept[name])]
         assert not changed
         learned = np.mean([float(task.train().loss(batch).total) for batch in held_out.evaluate()])
     assert found == pytest.approx(learned, rel=1e-6)
@@ -82,7 +85,7 @@ def test_the_loss_is_that_of_training_though_norms_know_whole_pictures(frozen: b
 # ------------------------------------------------------------ whether going on is of use
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.0, "No progress: at step 1 the loss is"), (0.3, "")])
+@pytest.mark.parametrize(("share", "expected"), [(0.0, "No progress: at step 250 the loss is"), (0.3, "")])
 @pytest.mark.parametrize("normalise", [True, False])
 def test_painting_every_hidden_patch_alike_is_no_progress(
     normalise: bool, share: float, expected: str, monkeypatch: pytest.MonkeyPatch
@@ -93,7 +96,26 @@ def test_painting_every_hidden_patch_alike_is_no_progress(
     same = torch.cat(asked).mean(dim=0)
     monkeypatch.setattr(task, "painted", lambda image, hidden: same.lerp(task.target(image, hidden), share))
     task.watch = watcher()
-    task.after_step(0)
+    task.after_step(249)
     with torch.no_grad():
         task.evaluate(held_out.evaluate(), alone)
     assert task.halted().startswith(expected) if expected else not task.halted()
+
+
+@pytest.mark.parametrize(
+    ("steps", "step", "expected"),
+    [
+        (1_000, 100, False),  # the learning rate has just risen
+        (1_000, 199, False),
+        (1_000, 200, True),
+        (200, 60, False),  # of a short run, in which nobody could have learned anything yet
+        (200, 100, True),
+    ],
+)
+def test_progress_is_asked_for_when_there_was_time_to_make_it(steps: int, step: int, expected: bool) -> None:
+    task = mae()
+    task.watch = watcher(steps=steps)
+    task.nothing.fill_(1.0)
+    task.steps.fill_(step)
+    task.watch._judge(task, {"loss": 1.0})
+    assert task.halted().startswith("No progress") == expected

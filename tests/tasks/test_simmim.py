@@ -92,7 +92,7 @@ def test_painting_the_median_is_having_learned_nothing() -> None:
     task.evaluate(everything, lambda x: x)
     pixels = np.concatenate([task.network.normalise(x.image).numpy() for x in everything]).astype(np.float64)
     best = np.abs(pixels - np.median(pixels, axis=(0, 2, 3), keepdims=True)).mean()
-    assert task.nothing == pytest.approx(best, rel=1e-5)
+    assert float(task.nothing) == pytest.approx(best, rel=1e-5)
 
 
 @pytest.mark.parametrize(

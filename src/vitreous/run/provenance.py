@@ -55,6 +55,7 @@ def _pretrained(run: Run, folder: RunFolder, trainer: Trainer, step: int) -> dic
         return {}
     task, asked = trainer.task, 0 if trainer.val is None else len(trainer.val.pictures)
     assert isinstance(task, SelfSupervised)
+    nothing = float(task.nothing)
     rows = {row["step"]: row["val"] for row in json_rows(folder.path / METRICS) if "val" in row}
     first, kept = rows.get(0, {}), rows.get(step, {})
     begun = "of the untrained network" if run.weights is None else "it began with"
@@ -64,7 +65,7 @@ def _pretrained(run: Run, folder: RunFolder, trainer: Trainer, step: int) -> dic
         "kept": kept,
         "asked": min(asked, MOST),
         "told": told(first, kept, min(asked, MOST), begun, step),
-        "nothing": task.nothing if math.isfinite(task.nothing) else None,
+        "nothing": nothing if math.isfinite(nothing) else None,
         "collapsed": COLLAPSED,
         "panels": list(task.panels),
     }

@@ -34,6 +34,7 @@ LOOKED = 16  # pictures whose attention is looked at
 MOST = 2_000  # pictures of train, and of validation, that are asked each time
 PENALTY = 1e-2  # of the regression, always the same, so that evaluations can be compared
 NO_PROGRESS = 0.98  # share of the loss of having learned nothing, above which nothing has been learned
+SOON = 100  # steps that a network is given to beat that; on small pictures 16 to 25 were enough
 COLLAPSED = 0.01  # spread of features below which all pictures look the same; fresh networks start at about 0.05
 
 
@@ -43,7 +44,9 @@ class Watcher:
     Args:
         prepared: whose labelled pictures are asked, and whose held-out ones give the loss.
         batch: pictures at once.
-        least: steps before a lack of progress is one.
+        least: steps before features that are all the same are a collapse, such as those of an epoch.
+        progress: share of training that is done before a step.
+        warmup: share of it in which the learning rate rises; as long again, and a lack of progress is one.
         strips: draws what is learned, at each evaluation; only the first process has it.
     """
 
@@ -55,11 +58,13 @@ class Watcher:
         *,
         batch: int,
         least: int,
+        progress: Callable[[int], float],
+        warmup: float,
         strips: Callable[[SelfSupervised], None] | None = None,
     ) -> None:
         self.classes = len(prepared.classes)
         self.strips = strips
-        self.least = least
+        self.least, self.progress, self.warmup = least, progress, warmup
         self._why = ""
         sides: tuple[Side, ...] = ("train", "val") if self.classes else ("val",)
         self._loaders = {
@@ -125,15 +130,16 @@ class Watcher:
         """Whether going on is of any use."""
         if task.step < self.least:
             return
+        learning = task.step >= SOON and self.progress(task.step) >= 2 * self.warmup
         if values.get("spread", 1.0) < COLLAPSED:
             self._why = (
                 f"Collapse: at step {task.step} all pictures have nearly the same features (spread "
                 f"{values['spread']:.3f}); lower train.optim.lr, or take --method mae or simmim."
             )
-        elif values["loss"] > NO_PROGRESS * task.nothing and task.nothing < math.inf:
+        elif learning and math.isfinite(nothing := float(task.nothing)) and values["loss"] > NO_PROGRESS * nothing:
             self._why = (
                 f"No progress: at step {task.step} the loss is {values['loss']:.3f}, that of having learned nothing is "
-                f"{task.nothing:.3f}; try another train.optim.lr, a smaller mask, or a longer --budget."
+                f"{nothing:.3f}; try another train.optim.lr, a smaller mask, or a longer --budget."
             )
 
 

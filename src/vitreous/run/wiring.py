@@ -136,7 +136,10 @@ def _self_supervised(
     shown = prepared.indices("val" if len(prepared.val) else "train")[:SHOWN]
     strips = Strips(folder, prepared.subset(shown)) if device.is_first else None
     least = max(1, len(pictures) // batch)
-    watcher = Watcher(prepared, preprocess, device, batch=batch, least=least, strips=strips)
+    warmup = run.train.optim.warmup
+    watcher = Watcher(
+        prepared, preprocess, device, batch=batch, least=least, progress=progress, warmup=warmup, strips=strips
+    )
     task = methods.make(run.pretrain, network, preprocess, run.task.augment, watcher, device=device, progress=progress)
     advice = methods.advised(task, batch, world=device.world, accumulate=run.train.accumulate)
     if advice and log is not None:

@@ -13,7 +13,7 @@ from vitreous.types import Batch
 
 
 def alike(
-    batches: Iterable[Batch], gather: Gather, wanted: Callable[[Batch], Tensor], d: int, tell: Callable[[float], None]
+    batches: Iterable[Batch], gather: Gather, wanted: Callable[[Batch], Tensor], d: int, tell: Callable[[float], object]
 ) -> Iterator[Batch]:
     """The same batches; after the last one, ``tell`` is called with the mean squared error of painting one patch alone.
 
@@ -33,7 +33,7 @@ def alike(
 
 
 def guessed(
-    batches: Iterable[Batch], gather: Gather, deviation: Tensor, tell: Callable[[float], None]
+    batches: Iterable[Batch], gather: Gather, deviation: Tensor, tell: Callable[[float], object]
 ) -> Iterator[Batch]:
     """The same batches; after the last one, ``tell`` is called with the mean absolute error of painting one colour.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -131,8 +130,8 @@ class Mae(SelfSupervised):
         return painted
 
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
-        tell = partial(setattr, self, "nothing")
-        return super().evaluate(alike(batches, gather, self._rows, self.paint.out_features, tell), gather)
+        batches = alike(batches, gather, self._rows, self.paint.out_features, self.nothing.fill_)
+        return super().evaluate(batches, gather)
 
     def _rows(self, batch: Batch) -> Tensor:
         """(b m, p p c), as ``target``."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -123,8 +122,7 @@ class Simmim(SelfSupervised):
         return cells[:, : math.ceil(image.shape[2] / cell), : math.ceil(image.shape[3] / cell)]
 
     def evaluate(self, batches: Iterable[Batch], gather: Gather) -> dict[str, float]:
-        tell = partial(setattr, self, "nothing")
-        return super().evaluate(guessed(batches, gather, self.network.std.flatten(), tell), gather)
+        return super().evaluate(guessed(batches, gather, self.network.std.flatten(), self.nothing.fill_), gather)
 
     @torch.no_grad()
     def show(self, batch: Batch) -> Tensor:

@@ -115,19 +115,19 @@ class SelfSupervised(Task):
     """Learns from pictures alone. The classifier of ``network`` stays as it is.
 
     Attributes:
-        nothing: the loss of a network that has learned nothing, in ``parts["loss"]``'s unit; infinite if there is none.
+        nothing: the loss of a network that has learned nothing, in the unit of its own; infinite if there is none.
         by_loss: whether a smaller loss on held-out pictures means better features.
         least: pictures a step, below which the method does not work.
         wanted: pictures a step, below which it works badly.
         panels: what each panel of ``show`` is, in words.
     """
 
-    nothing: float = math.inf
     by_loss: bool = True
     least: int = 1
     wanted: int = 1
     panels: tuple[str, ...] = ("the picture", "what it saw of it", "what it painted into that")
     said = 6
+    nothing: Tensor
     steps: Tensor
 
     def __init__(self, network: Network, watch: Watch) -> None:
@@ -135,6 +135,8 @@ class SelfSupervised(Task):
         network.head.requires_grad_(False)
         self.network = network
         self.watch = watch
+        # kept with the state: a run that is resumed after its last evaluation has no other to learn them from
+        self.register_buffer("nothing", torch.tensor(math.inf))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @property
