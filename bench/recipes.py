@@ -105,6 +105,10 @@ TABLES["long"] = [  # what helps where each picture is seen hundreds of times: 1
         ("ResNet-20", "resnet20_cifar", 200, ()),
     )
 ]
+TABLES["wide"] = [  # the wider hybrid against the usual one for about as long
+    arm(BREEDS, f"{epochs} epochs {label}", f"--model {model} --epochs {epochs}")
+    for label, model, epochs in (("small hybrid", "hybrid_small_96", 150), ("hybrid", "hybrid_tiny_96", 400))
+]
 TABLES["views"] = [  # how pictures are varied
     arm(BREEDS, f"150 epochs {label}", "--model hybrid_tiny_96 --epochs 150", f"task.augment.policy={policy}", *options)
     for label, policy, options in (
