@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from masked import CNN, mae, simmim
 from sklearn.datasets import load_digits
-from torch import Tensor
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
 
 from vitreous.data.loader import Loader
 from vitreous.data.preprocess import Preprocess
-from vitreous.data.transforms import Evaluate
-from vitreous.run.watch import Watcher
+from vitreous.data.transforms import Evaluate, Transform
+from vitreous.run.watch import COLLAPSED, Watcher
+from vitreous.tasks.task import Loss, SelfSupervised
 from vitreous.training.device import Device
 from vitreous.training.norms import remeasure
-from vitreous.types import Sample
+from vitreous.types import Batch, Features, Sample
 
 CPU = Device(place=torch.device("cpu"))
-SIZE = 16
+SIZE = 8
 
 
 class Digits:
@@ -119,3 +126,80 @@ def test_progress_is_asked_for_when_there_was_time_to_make_it(steps: int, step: 
     task.steps.fill_(step)
     task.watch._judge(task, {"loss": 1.0})
     assert task.halted().startswith("No progress") == expected
+
+
+# ------------------------------------------------------------ the numbers
+
+
+class Bare(nn.Module):
+    """A network whose features are pixels: 64 of them."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.backbone, self.head = SimpleNamespace(width=64), nn.Linear(1, 1)
+        self.register_buffer("mean", torch.zeros(1))
+        self.scale = scale
+
+    def features(self, image: Tensor) -> Features:
+        return Features(maps=(), pooled=1.0 + self.scale * image[:, 0].flatten(1).float())
+
+
+class Numbered(SelfSupervised):
+    """Whose loss is the mean of the pictures' numbers."""
+
+    def views(self, train: bool, done: float = 0.0) -> Transform:
+        return Evaluate(Preprocess(size=8, store=8))
+
+    def loss(self, batch: Batch) -> Loss:
+        return Loss(batch.index.double().mean(), {})
+
+    def show(self, batch: Batch) -> Tensor:
+        raise NotImplementedError
+
+
+def looked(watch: Watcher, *, scale: float = 1.0, by_loss: bool = True, step: int = 0) -> dict[str, float]:
+    """What ``watch`` finds in 40 pictures, in batches of 16, 16 and 8."""
+    task = Numbered(Bare(scale), watch).eval()
+    task.by_loss = by_loss
+    task.steps.fill_(step)
+    held_out = Loader(Digits(40), task.views(False), batch=16, train=False)
+    with torch.no_grad():
+        return task.evaluate(held_out.evaluate(), alone)
+
+
+def test_labelled_pictures_answer_through_the_features_and_are_the_score() -> None:
+    watch = watcher(train=300, val=100, classes=10)
+    found = looked(watch)
+    train, val = Digits(300), Digits(100, 300)
+    known, asked = (1.0 + side.pixels[:, 0].flatten(1).double().numpy() for side in (train, val))
+    linear = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (1e-2 * 300), max_iter=1000))
+    votes = KNeighborsClassifier(20, metric="cosine", algorithm="brute", weights=lambda apart: np.exp(-apart / 0.07))
+    assert found["linear"] == pytest.approx(linear.fit(known, train.labels).score(asked, val.labels), abs=0.011)
+    assert found["neighbours"] == pytest.approx(votes.fit(known, train.labels).score(asked, val.labels), abs=1e-9)
+    assert 0.8 < found["neighbours"] < found["linear"] < 1
+    assert found["score"] == found["linear"] + 1e-3 * found["neighbours"]
+    shares = np.linalg.svd(asked, compute_uv=False)
+    shares /= shares.sum()
+    assert found["rank"] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-5)
+    assert "attention" not in found and not watch.halted()
+
+
+def test_every_held_out_picture_counts_the_same_in_the_loss() -> None:
+    assert looked(watcher())["loss"] == pytest.approx(np.arange(40).mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("by_loss", [True, False])
+def test_without_labels_the_loss_or_the_rank_is_the_score(by_loss: bool) -> None:
+    watch = watcher(val=30)
+    found = looked(watch, by_loss=by_loss)
+    assert found["score"] == (-found["loss"] if by_loss else found["rank"]) and "linear" not in found
+    named = "negative loss on validation" if by_loss else "effective rank on validation"
+    assert watch.metric(SimpleNamespace(by_loss=by_loss)) == named
+
+
+@pytest.mark.parametrize(("scale", "step", "expected"), [(1e-5, 50, True), (1e-5, 49, False), (1.0, 50, False)])
+def test_features_that_are_all_the_same_are_a_collapse_after_an_epoch(scale: float, step: int, expected: bool) -> None:
+    watch = watcher(val=30)
+    found = looked(watch, scale=scale, step=step)
+    assert (found["spread"] < COLLAPSED) == (scale < 1)
+    assert watch.halted().startswith(f"Collapse: at step {step} all pictures have nearly the same") == expected
