@@ -94,6 +94,37 @@ def test_copies_of_what_is_held_out_teach_nobody(album, saved, ready):
     assert len(found.indices("train")) == 20
 
 
+def test_what_looks_like_what_is_held_out_is_not_learned_from_even_where_it_is_trained_on(album, saved, ready):
+    """A class that is one scene, and a given split that would lose much: train takes both, but not ``apart``."""
+    film = {f"film/{i}.jpg": saved(1000, 60 + i) for i in range(20)}
+    root = album(film | {f"{'ab'[i % 2]}/{i}.png": i for i in range(60)}, "drawn")
+    taken, apart = ready(root), ready(root, apart=True)
+    assert sum(name.endswith(".jpg") for name in names(taken, "train")) > 10
+    assert names(apart, "train") == [name for name in names(taken, "train") if name.endswith(".png")]
+    assert [names(apart, side) for side in ("val", "test")] == [names(taken, side) for side in ("val", "test")]
+    assert not any("data.fraction" in said for said in apart.notices)
+    given = {f"train/{'ab'[i % 2]}/{i}.png": i for i in range(30)}
+    given |= {f"test/{'ab'[i % 2]}/like{i}.jpg": saved(i) for i in range(12)}
+    taken, apart = ready(album(given, "given")), ready(album(given, "given"), apart=True)
+    like = {f"{i}.png" for i in range(12)}
+    assert like <= {*names(taken, "train"), *names(taken, "val")} and not like & set(names(apart, "train"))
+    assert any("Left out of train as they look like one of validation or test: " in said for said in apart.notices)
+    assert not any("too many to leave out" in said for said in apart.notices)
+
+
+def test_where_nothing_else_is_left_it_is_refused(album, saved, ready):
+    root = album({f"{kind}/{i}.jpg": saved(seed, 50 + i) for seed, kind in enumerate("ab") for i in range(30)})
+    assert len(ready(root).train) > 30
+    with pytest.raises(BadData, match=r"of 4\d pictures to learn from look like .* --set data\.apart=false"):
+        ready(root, apart=True)
+
+
+def test_one_film_without_labels_is_said_to_be_one(album, saved, ready):
+    found = ready(album({f"{i}.jpg": saved(7, 50 + i) for i in range(30)}), labelled=False, apart=True)
+    assert len(found.train) > 10 and len(found.val)
+    assert any(said.startswith("All pictures look alike, as from one film") for said in found.notices)
+
+
 def test_the_list_beside_a_further_folder_is_honoured(album, ready):
     root = album({f"{'ab'[i % 2]}/{i}.png": i for i in range(40)}, "own")
     further = [album({f"{name}{i}.png": 100 * n + i for i in range(4)}, name) for n, name in enumerate("xy", 1)]

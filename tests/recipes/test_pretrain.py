@@ -46,3 +46,9 @@ def test_published_weights_are_begun_with_where_they_were_asked_for(larger: str,
 def test_few_pictures_make_small_batches_but_for_dino(larger: str) -> None:
     batches = {method: pretrain.choose(Wishes(data=larger), method)[0].train.batch for method in METHODS}
     assert batches == {"mae": 16, "simmim": 16, "dino": 64}
+
+
+@pytest.mark.parametrize("method", ["mae", "simmim", "dino"])
+def test_what_looks_like_a_picture_that_is_held_out_is_spared(method: Method) -> None:
+    assert pretrain.choose(Wishes(data="digits"), method)[0].data.apart
+    assert not choose(Wishes(data="digits"))[0].data.apart

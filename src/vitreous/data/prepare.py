@@ -27,15 +27,17 @@ from vitreous.data.remarks import (
     class_notices,
     likeness_notices,
     notices,
+    refuse_alike,
     refuse_bad,
     refuse_sides,
     refuse_unlabelled,
     scene_notices,
+    spared_notices,
     split_notices,
     thin_notices,
     unlabelled_notices,
 )
-from vitreous.data.split import LEFT_OUT, SIDES, split, thinned
+from vitreous.data.split import LEFT_OUT, SIDES, TEST, TRAIN, VAL, split, thinned
 from vitreous.data.survey import Progress, Survey, survey
 from vitreous.errors import UsageError
 from vitreous.types import UNLABELLED
@@ -65,6 +67,8 @@ class DataConfig:
         split_salt: another text draws another split of the same data.
         fraction: share of each class's training pictures that is used; a smaller one is part of a larger one.
         unlabelled: further sources of pictures, of whose labels, if they have any, nothing is known.
+        apart: whatever looks like a labelled picture of validation or test is left out of train, also where a class
+            that is one scene, or a given split, would lose much by it.
     """
 
     source: str
@@ -78,6 +82,7 @@ class DataConfig:
     split_salt: str = ""
     fraction: float = 1.0
     unlabelled: tuple[str, ...] = ()
+    apart: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.allow_bad <= 1:
@@ -214,9 +219,14 @@ def prepare(
     source, unused = _without_unused(source, usable) if labelled else (source, ())
     labels = source.labels if labelled else np.zeros(len(source), dtype=np.int64)
     divided = _divide(config, source, seen, labels, usable)
-    sides = thinned(divided.sides, labels, seen.digests, divided.groups, config.fraction)
+    sides = thin = thinned(divided.sides, labels, seen.digests, divided.groups, config.fraction)
+    spared = np.zeros_like(usable)
     if labelled:
         refuse_sides(source, sides, val=config.val)
+    if labelled and config.apart:
+        spared = (sides == TRAIN) & _like_held_out(sides, divided.near)
+        sides = np.where(spared, np.int8(LEFT_OUT), sides)
+        refuse_alike(source, sides, int(spared.sum()))
     further, alike = seen.usable & ~usable if unlabelled else np.zeros_like(usable), 0
     if further.any():
         sides, alike = _with_unlabelled(sides, seen, further)
@@ -231,9 +241,10 @@ def prepare(
         found=(*source.notices, *cache.notices, *notices(source, seen, usable | further, unused)),
         divided=(
             *split_notices(source.split, divided.sides, usable),
-            *likeness_notices(source, divided.alike),
-            *(scene_notices(source, divided.scenes) if labelled else ()),
-            *thin_notices(divided.sides, sides),
+            *likeness_notices(source, 0 if spared.any() else divided.alike),
+            *scene_notices(source.classes if labelled else (), divided.scenes),
+            *spared_notices(int(spared.sum())),
+            *thin_notices(divided.sides, thin),
             *unlabelled_notices(int((sides == _UNLABELLED_PART).sum()), alike),
             *(class_notices(source, sides) if labelled else ()),
         ),
@@ -265,9 +276,13 @@ def _look(
 def _with_unlabelled(sides: NDArray[np.int8], seen: Survey, further: NDArray[np.bool_]) -> tuple[NDArray[np.int8], int]:
     """``sides`` with the ``further`` pictures, and how many of those are left out for being like one held out."""
     near = near_groups(exact_groups(seen.digests, seen.usable), seen.hashes, seen.thumbnails)
-    held_out = np.isin(sides, (SIDES.index("val"), SIDES.index("test")))
-    alike = further & np.isin(near, near[held_out])
+    alike = further & _like_held_out(sides, near)
     return np.where(further & ~alike, np.int8(_UNLABELLED_PART), sides), int(alike.sum())
+
+
+def _like_held_out(sides: NDArray[np.int8], near: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(n,) whether a picture is like one of validation or test, or is one."""
+    return np.isin(near, near[np.isin(sides, (VAL, TEST))])
 
 
 def _without_unused(source: Source, usable: NDArray[np.bool_]) -> tuple[Source, tuple[str, ...]]:
@@ -279,6 +294,7 @@ def _without_unused(source: Source, usable: NDArray[np.bool_]) -> tuple[Source, 
 
 class _Divided(NamedTuple):
     groups: NDArray[np.int64]
+    near: NDArray[np.int64]  # groups of pictures that look alike, whatever stands on which side
     sides: NDArray[np.int8]
     scenes: list[int]  # labels whose pictures are near-duplicates of one another
     alike: int  # pictures of the given train part that stay in it although one on another side looks like them
@@ -289,9 +305,10 @@ def _divide(
 ) -> _Divided:
     """Group the copies, and put every group on one side."""
     exact = exact_groups(seen.digests, usable)
-    near, scenes = without_scenes(exact, near_groups(exact, seen.hashes, seen.thumbnails), labels)
-    sides, lost = draw(config, source, seen, labels, exact=exact, near=near)
-    return _Divided(exact if lost else near, sides, scenes, alike=lost)
+    near = near_groups(exact, seen.hashes, seen.thumbnails)
+    kept, scenes = without_scenes(exact, near, labels)
+    sides, lost = draw(config, source, seen, labels, exact=exact, near=kept)
+    return _Divided(exact if lost else kept, near, sides, scenes, alike=lost)
 
 
 def draw(

@@ -5,7 +5,7 @@ Each is one sentence that ends with what to do or what was done. Looks at counts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,17 @@ def refuse_sides(source: Source, sides: NDArray[np.int8], *, val: float) -> None
         )
 
 
+def refuse_alike(source: Source, sides: NDArray[np.int8], spared: int) -> None:
+    """Raise ``BadData`` if too little is left to train on without the ``spared`` pictures."""
+    left = source.labels[sides == TRAIN]
+    if spared and len(np.unique(left)) < 2:
+        raise BadData(
+            f"{spared:,} of {counted(spared + len(left))} to learn from look like others in validation or test, "
+            "as in one film, and what is left is of fewer than two classes; add pictures of other scenes, or learn "
+            "from these too with --set data.apart=false."
+        )
+
+
 def notices(source: Source, seen: Survey, usable: NDArray[np.bool_], unused: Sequence[str]) -> Iterator[str]:
     """What was left out: pictures, and the classes ``unused`` that no usable picture is of."""
     if seen.quarantined:
@@ -116,12 +127,12 @@ def class_notices(source: Source, sides: NDArray[np.int8]) -> Iterator[str]:
         yield "There are no test pictures; the number reported is that of validation, which flatters."
 
 
-def scene_notices(source: Source, labels: Iterable[int]) -> Iterator[str]:
-    """Which classes show one scene only."""
-    classes = np.array(list(labels), dtype=np.int64)
-    if classes.size:
+def scene_notices(classes: Sequence[str], scenes: Sequence[int]) -> Iterator[str]:
+    """Which of the ``classes`` show one scene only; without any, that all pictures do."""
+    if scenes:
+        which = f" of {_names(classes, np.array(scenes))}" if classes else ""
         yield (
-            f"All pictures of {_names(source.classes, classes)} look alike, as from one film or a fixed camera, so "
+            f"All pictures{which} look alike, as from one film or a fixed camera, so "
             "likenesses were divided between the sides: expect worse on other scenes than the numbers say."
         )
 
@@ -133,6 +144,12 @@ def likeness_notices(source: Source, alike: int) -> Iterator[str]:
             f"{counted(alike)} of the given train part of {printable(source.root)} look like others in validation or "
             "test, as in one film; too many to leave out, so expect worse on other pictures than the numbers say."
         )
+
+
+def spared_notices(count: int) -> Iterator[str]:
+    """How many pictures are learned from by nobody, for the sake of the numbers."""
+    if count:
+        yield f"Left out of train as they look like one of validation or test: {counted(count)}."
 
 
 def counted(n: int, what: str = "picture") -> str:

@@ -76,7 +76,7 @@ def choose(
         reasons.append(f"{known}: only the loss and the rank of the features tell how it goes, not what it is good for")
     return replace(
         run,
-        data=replace(run.data, unlabelled=tuple(map(auto.lasting, unlabelled))),
+        data=replace(run.data, unlabelled=tuple(map(auto.lasting, unlabelled)), apart=True),
         task=replace(run.task, augment=augment),
         train=train,
         pretrain=_method(method, run.network.size),
