@@ -212,24 +212,19 @@ def prepare(
     if labelled:
         refuse_unlabelled(source)
     others = [without_labels(open_source(place)) for place in config.unlabelled] if unlabelled else []
-    if others:
-        source = Joined(source, others)
+    source = Joined(source, others) if others else source
     cache, seen = _look(config, source, others, workers, progress)
     usable = seen.usable & ((source.labels != UNLABELLED) | (not labelled))
     source, unused = _without_unused(source, usable) if labelled else (source, ())
     labels = source.labels if labelled else np.zeros(len(source), dtype=np.int64)
     divided = _divide(config, source, seen, labels, usable)
     sides = thin = thinned(divided.sides, labels, seen.digests, divided.groups, config.fraction)
-    spared = np.zeros_like(usable)
+    spared = alike = 0
     if labelled:
         refuse_sides(source, sides, val=config.val)
-    if labelled and config.apart:
-        spared = (sides == TRAIN) & _like_held_out(sides, divided.near)
-        sides = np.where(spared, np.int8(LEFT_OUT), sides)
-        refuse_alike(source, sides, int(spared.sum()))
-    further, alike = seen.usable & ~usable if unlabelled else np.zeros_like(usable), 0
-    if further.any():
-        sides, alike = _with_unlabelled(sides, seen, further)
+        sides, spared = _apart(source, sides, divided.near) if config.apart else (sides, 0)
+    if unlabelled:
+        sides, alike = _with_unlabelled(sides, seen, seen.usable & ~usable)
     return Prepared(
         config=config,
         source=source,
@@ -238,12 +233,12 @@ def prepare(
         split=sides,
         groups=divided.groups,
         unused=unused,
-        found=(*source.notices, *cache.notices, *notices(source, seen, usable | further, unused)),
+        found=(*source.notices, *cache.notices, *notices(source, seen, seen.usable if unlabelled else usable, unused)),
         divided=(
             *split_notices(source.split, divided.sides, usable),
-            *likeness_notices(source, 0 if spared.any() else divided.alike),
+            *likeness_notices(source, 0 if spared else divided.alike),
             *scene_notices(source.classes if labelled else (), divided.scenes),
-            *spared_notices(int(spared.sum())),
+            *spared_notices(spared),
             *thin_notices(divided.sides, thin),
             *unlabelled_notices(int((sides == _UNLABELLED_PART).sum()), alike),
             *(class_notices(source, sides) if labelled else ()),
@@ -273,8 +268,18 @@ def _look(
     return cache, seen
 
 
+def _apart(source: Source, sides: NDArray[np.int8], near: NDArray[np.int64]) -> tuple[NDArray[np.int8], int]:
+    """``sides`` without the training pictures that are like one held out, and how many those are."""
+    alike = (sides == TRAIN) & _like_held_out(sides, near)
+    kept = np.where(alike, np.int8(LEFT_OUT), sides)
+    refuse_alike(source, kept, int(alike.sum()))
+    return kept, int(alike.sum())
+
+
 def _with_unlabelled(sides: NDArray[np.int8], seen: Survey, further: NDArray[np.bool_]) -> tuple[NDArray[np.int8], int]:
     """``sides`` with the ``further`` pictures, and how many of those are left out for being like one held out."""
+    if not further.any():
+        return sides, 0
     near = near_groups(exact_groups(seen.digests, seen.usable), seen.hashes, seen.thumbnails)
     alike = further & _like_held_out(sides, near)
     return np.where(further & ~alike, np.int8(_UNLABELLED_PART), sides), int(alike.sum())
