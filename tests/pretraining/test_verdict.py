@@ -95,6 +95,13 @@ def test_a_gain_that_few_pictures_cannot_tell_is_not_called_one():
     assert told(0.72, 0.70, 0.70, n=50).startswith("Pretraining did not help, as far as 50 test pictures can tell: ")
 
 
+def test_the_luck_of_the_pretraining_itself_is_said_to_be_unknown():
+    for longer in (None, 0.6):
+        assert told(0.7, 0.6, longer).endswith(
+            "; of one run of pretraining, whose own luck is not in any interval here."
+        )
+
+
 def test_one_seed_is_said_to_be_one():
     assert "one seed each, so luck of the seed is not in this interval" in told(0.7, 0.6, 0.6, seeds=1)
 

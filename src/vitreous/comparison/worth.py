@@ -1,7 +1,8 @@
 """Whether learning without labels was worth it: the network that did, against itself from scratch.
 
 Two questions, each with its own interval: what it brings where fine-tuning takes as long as training from scratch; and
-what is left of that when the time of learning without labels is given to training from scratch. Pure.
+what is left of that when the time of learning without labels is given to training from scratch. The seeds are those of
+what followed: how much another run of learning without labels would have brought, nobody knows, and it is said. Pure.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from vitreous.comparison.statistics import Difference, difference
 from vitreous.comparison.verdict import Contender, Pair, gap, of_seeds
 
 _HELPED = {1: "helped", 0: "did not help, as far as {:,} test pictures can tell", -1: "did harm"}
+_ONE_RUN = "; of one run of pretraining, whose own luck is not in any interval here"
 _WORTH = {1: "was worth its time", 0: "did not show that it was worth its time", -1: "was not worth its time"}
 
 
@@ -46,7 +48,7 @@ def worth(ranked: Sequence[Learner]) -> tuple[str, list[Pair]]:
     against = (alone, "it with the time of pretraining on top")
     said = [f"{gap(p.found, signed=True)} against {words}" for p, words in zip(pairs, against, strict=False)]
     text = f"{_told(pairs)}: {best.name} gets {best.accuracy:.1%} of the test pictures right, {' and '.join(said)}"
-    return f"{text}{of_seeds(pairs[0].found)}.", pairs
+    return f"{text}{_ONE_RUN}{of_seeds(pairs[0].found)}.", pairs
 
 
 def _pair(best: Contender, other: Contender) -> Pair:
