@@ -100,7 +100,7 @@ def _supervised(
 ) -> _Parts:
     batch, share = run.train.batch, _share(run, device)
     counts = prepared.class_counts["train"]
-    guides = _guides(run, network, counts, teacher, progress)
+    guides = _guides(run, network, counts, teacher, progress=progress, device=device)
     task = ClassifyTask(network, run.task, run.data.preprocess, counts, *guides)
     after: After | None = Mixer(run.task.mix, run.network.classes, progress) if run.task.mix.is_on else None
     if run.pseudo is not None:
@@ -161,7 +161,7 @@ def _learned_from(prepared: Prepared) -> np.ndarray:
 
 
 def _guides(
-    run: Run, network: Network, counts: Sequence[int], teacher: Teacher | None, progress: Progress
+    run: Run, network: Network, counts: Sequence[int], teacher: Teacher | None, *, progress: Progress, device: Device
 ) -> list[Guide]:
     """What draws ``network`` beside the labels; ``counts`` are those of each class."""
     guides: list[Guide] = []
@@ -171,7 +171,7 @@ def _guides(
     if run.task.locate:  # after the teacher, who takes a share of what stands before it
         guides.append(Locate(run.task.locate, network.backbone.dims[-1]))
     if run.pseudo is not None:
-        guides.append(Pseudo(run.pseudo, network, counts, progress))
+        guides.append(Pseudo(run.pseudo, network, counts, progress, total=device.sum))
     return guides
 
 

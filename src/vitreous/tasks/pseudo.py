@@ -67,6 +67,7 @@ class Pseudo(Guide):
         network: that is trained; it is not part of this module.
         counts: labelled training pictures of each class.
         progress: share of the training that is done before a step.
+        total: adds a tensor up over all processes, in place.
 
     Attributes:
         shares: (k,) of each class among the answers that were sure, lately; kept with the state, like ``weight``.
@@ -75,20 +76,27 @@ class Pseudo(Guide):
     shares: Tensor
     wanted: Tensor
     weight: Tensor
+    tally: Tensor
 
     def __init__(
-        self, config: PseudoConfig, network: Network, counts: Sequence[int], progress: Callable[[int], float]
+        self,
+        config: PseudoConfig,
+        network: Network,
+        counts: Sequence[int],
+        progress: Callable[[int], float],
+        *,
+        total: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__()
         self.config = config
-        self.progress = progress
+        self.progress, self.total = progress, total
         self.answer = network.forward  # bound, and so not a module of ours
         self._live = list(network.state_dict().values())
         self.teacher = copy.deepcopy(network).requires_grad_(False).eval()
         self.register_buffer("wanted", F.normalize(torch.tensor(counts, dtype=torch.float32), p=1, dim=0))
         self.register_buffer("shares", self.wanted.clone())
         self.register_buffer("weight", torch.tensor(config.weigh(0.0)))
-        self._named = torch.zeros(0, dtype=torch.int64)  # by the last step
+        self.register_buffer("tally", torch.zeros(len(counts)), persistent=False)  # sure answers of this step
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -103,15 +111,15 @@ class Pseudo(Guide):
             sure = likely >= self.config.sure
         each = F.cross_entropy(self.answer(strong).float(), label, reduction="none")
         own = (each * sure * balance(self.wanted, self.shares)[label]).mean()
-        self._named = label[sure]
+        self.tally += torch.bincount(label[sure], minlength=len(self.tally))  # the batch may come in parts
         parts = {**loss.parts, "pseudo": own.detach(), "sure": sure.float().mean()}
         return Loss(loss.total + self.weight * own, parts)
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        if len(self._named):
-            now = torch.bincount(self._named, minlength=len(self.shares)) / len(self._named)
-            self.shares.lerp_(now, _MEMORY)
+        count = self.total(self.tally).sum()
+        self.shares.lerp_(self.tally / count.clamp(min=1), _MEMORY * (count > 0))
+        self.tally.zero_()
         self.weight.fill_(self.config.weigh(self.progress(step + 1)))
         decay = min(self.config.decay, (2 + step) / (11 + step))
         for own, live in zip(self.teacher.state_dict().values(), self._live, strict=True):
