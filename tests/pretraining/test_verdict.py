@@ -23,6 +23,7 @@ from vitreous.errors import BadData
 from vitreous.models.describe import describe
 from vitreous.pretraining import verdict
 from vitreous.recipes import Wishes, choose
+from vitreous.run import frozen
 from vitreous.run.plan import to_json
 
 SHORT = ["train.steps=4", "train.batch=16", "train.precision=fp32"]
@@ -196,6 +197,15 @@ def test_it_brings_its_own_controls(photos, learned):
     assert frozen.run.train.steps == 0 and frozen.run.tune.probe
     assert {a.run.network.model for a in found.values()} == {"vit_pico_patch4_32"}
     assert {a.run.weights for a in found.values()} == {None, str(learned)} and not (scratch.unlearned or longer.longer)
+
+
+def test_the_classifier_at_its_end_is_part_of_what_it_took(photos, tmp_path, monkeypatch):
+    true = frozen.probe
+    monkeypatch.setattr(frozen, "probe", lambda *a, **b: replace(true(*a, **b), seconds=6000.0))
+    out = tmp_path / "run"
+    vt.pretrain(photos, method="mae", model="vit_pico_patch4_32", out=out, set=SHORT, quiet=True)
+    (run,) = begun(Question(data=str(photos), init=(str(out),)))
+    assert 6000 < run.seconds < 6500
 
 
 def test_models_that_are_named_stand_beside_and_no_arm_stands_twice(photos, learned):

@@ -239,15 +239,17 @@ def _finish(
     network, device = trainer.task.network, trainer.device
     network.load_state_dict(fitted.weights)
     merge(network)
+    seconds = fitted.seconds
     if run.pretrain is not None and prepared.classes:
         baseline = frozen.probe(network, prepared, fresh=True)
+        seconds += baseline.seconds  # it is what ships of such a run, and a comparison gives others as much time
         trainer.log.say(baseline.told())
         folder.write(frozen.FILE, to_json(baseline.facts()))
     found = outcome.measure(network, prepared)
     trusted = trust.examine(network, prepared, found) if prepared.classes and not brief else trust.Trust({}, {})
     taught = 0.0 if teacher is None else float(teacher.facts["seconds"])
     images = fitted.steps * run.train.batch / max(fitted.seconds - taught, 1e-9) if fitted.steps else None
-    cost = outcome.cost(network, seconds=fitted.seconds, images_per_second=images, peak=peak_memory(device))
+    cost = outcome.cost(network, seconds=seconds, images_per_second=images, peak=peak_memory(device))
     finished = replace(run, train=replace(run.train, plan=fitted.plan), teacher=_repeatable(run, folder))
     elders = (run.weights, run.teacher.place if run.teacher and not run.teacher.is_model else None)
     inherited, lost = outcome.handed_down(filter(None, elders))
