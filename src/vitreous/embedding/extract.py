@@ -1,4 +1,4 @@
-"""Features of every picture of a data set, written as they come: memory does not grow with the number of pictures.
+"""Features of every picture, written as they come: memory does not grow with their number, but for their names.
 
 Knows where pictures come from and what a network is; what becomes of the rows is ``store.pieces``'s business.
 """
