@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dino_program import task as dino
 from PIL import Image
+from pretext_program import task as dino
 from safetensors.torch import load_file
 
 import vitreous as vt
@@ -261,9 +261,10 @@ def test_broken_pictures_are_left_out_or_refused(draw: Draw, tmp_path: Path) -> 
 # ---------------------------------------------------------------- kill and resume
 
 
-def test_killed_and_resumed_is_never_stopped(photos: Path, draw: Draw, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "model"), [("mae", MODEL), ("simmim", "resnet20_cifar"), ("dino", MODEL)])
+def test_killed_and_resumed_is_never_stopped(method: str, model: str, photos: Path, draw: Draw, tmp_path: Path) -> None:
     flattened(many(draw, tmp_path / "more", 40, first=500), tmp_path / "flat")
-    options = ["pretrain", photos, "--unlabelled", "flat", "--method", "mae", "--model", MODEL, "--epochs", "4"]
+    options = ["pretrain", photos, "--unlabelled", "flat", "--method", method, "--model", model, "--epochs", "2"]
     options += ["--batch", "16", "--set", "train.save.steps=2", "--quiet"]
     command = [sys.executable, "-m", "vitreous"]
     for place in ("whole", "torn"):

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from digits import Digits, Sides
 from masked import CNN, mae, simmim
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -22,40 +22,10 @@ from vitreous.run.watch import COLLAPSED, Watcher
 from vitreous.tasks.task import Loss, SelfSupervised
 from vitreous.training.device import Device
 from vitreous.training.norms import remeasure
-from vitreous.types import Batch, Features, Sample
+from vitreous.types import Batch, Features
 
 CPU = Device(place=torch.device("cpu"))
 SIZE = 8
-
-
-class Digits:
-    """Handwritten digits in memory."""
-
-    def __init__(self, number: int, first: int = 0) -> None:
-        found = load_digits()
-        chosen = slice(first, first + number)
-        self.pixels = torch.tensor(found.images[chosen] * 15, dtype=torch.uint8)[:, None].expand(-1, 3, -1, -1)
-        self.labels = found.target[chosen].astype(np.int64)
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, i: int) -> Sample:
-        return Sample(self.pixels[i], int(self.labels[i]), i)
-
-
-class Sides:
-    """What a watcher asks of prepared data."""
-
-    def __init__(self, train: int, val: int, classes: int) -> None:
-        self.classes = tuple(map(str, range(classes)))
-        self.sides = {"train": np.arange(train), "val": np.arange(train, train + val)}
-
-    def indices(self, side: str) -> np.ndarray:
-        return self.sides[side]
-
-    def subset(self, indices: np.ndarray) -> Digits:
-        return Digits(len(indices), int(indices[0]))
 
 
 def watcher(train: int = 0, val: int = 0, classes: int = 0, steps: int = 1_000) -> Watcher:

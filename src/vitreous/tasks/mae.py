@@ -109,7 +109,7 @@ class Mae(SelfSupervised):
         image = self.network.normalise(batch.image)
         wanted = self.target(image, batch.hidden)
         total = F.mse_loss(self.painted(image, batch.hidden).to(wanted.dtype), wanted)
-        return Loss(total, {"pixels": total.detach()})
+        return Loss(total, {})
 
     def target(self, image: Tensor, hidden: Tensor) -> Tensor:
         """(b, c, h, w) normalised and (b, n) -> (b, m, p p c): what is to be painted of the m hidden patches."""

@@ -96,8 +96,9 @@ class Simmim(SelfSupervised):
         image = self.network.normalise(batch.image)
         covered = self.covered(batch.hidden, 1, image)[:, None]  # (b, 1, h, w)
         apart = (self.painted(image, batch.hidden).to(image.dtype) - image).abs()
-        total = (apart * covered).sum() / (covered.sum() * image.shape[1])
-        return Loss(total, {"pixels": total.detach()})
+        # of each picture and then of all: where the last units are cut off, some have fewer hidden pixels than others
+        total = ((apart * covered).sum(dim=(1, 2, 3)) / (covered.sum(dim=(1, 2, 3)) * image.shape[1])).mean()
+        return Loss(total, {})
 
     def painted(self, image: Tensor, hidden: Tensor) -> Tensor:
         """(b, c, h, w) normalised and units (b, n) -> (b, c, h, w): the whole picture, painted from what is seen."""

@@ -1,4 +1,7 @@
-"""A few steps of DINO as one of several processes: python dino_program.py FILE, with the variables of torchrun."""
+"""A few steps without labels, and a look at what they taught, as one of several processes.
+
+python pretext_program.py METHOD FILE, with the variables of torchrun.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import os
 import sys
 
 import torch
-from masked import Unwatched, network
+from digits import Digits, Sides
+from masked import SWIN, Unwatched, mae, network, simmim
 from safetensors.torch import save_file
 
+from vitreous.data.loader import Loader
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import AugmentConfig
+from vitreous.run.watch import Watcher
 from vitreous.tasks.dino import Dino, DinoConfig
+from vitreous.tasks.task import SelfSupervised
 from vitreous.training.device import Device, open_device
 from vitreous.training.optim import OptimConfig, Optimiser
 from vitreous.training.state import State
@@ -63,18 +70,34 @@ def task(device: Device | None = None, name: str = VIT, size: int = SIZE, **conf
     ).train()
 
 
-def main(file: str) -> None:
+def chosen(method: str, device: Device) -> SelfSupervised:
+    """A small task; SimMIM's pictures are no whole number of units, so that not all hide as many pixels."""
+    if method == "dino":
+        return task(device, freeze=0.1)
+    return mae() if method == "mae" else simmim(SWIN, 30, unit=8)
+
+
+def main(method: str, file: str) -> None:
     torch.set_num_threads(1)
     with open_device("cpu", "fp32") as device:
-        made = task(device, freeze=0.1)
-        optim = OptimConfig(name="adamw", ema=None, warmup=0.0)
+        made, share = chosen(method, device), {"rank": device.rank, "world": device.world}
+        # of what rounding makes of the zero gradient of a key's bias Adam makes steps, in MAE's decoder large ones
+        name, rate = ("adamw", 1e-3) if method == "dino" else ("sgd", 0.01)
+        optim = OptimConfig(name=name, lr=rate, ema=None, warmup=0.0)
         stepper = Stepper(State(made, Optimiser(made, optim), None), device, accumulate=2, seed=0)
-        data = Views(rank=device.rank, world=device.world)
+        data = Loader(Digits(200), made.views(True), batch=16, train=True, **share)
         losses = [stepper.update(data.at(step), step, 1.0).values["loss"] for step in range(6)]
+        made.watch = Watcher(
+            Sides(100, 41, 10), made.preprocess, device, batch=16, least=1, progress=lambda step: 1.0, warmup=0.0
+        )
+        held_out = Loader(Digits(41, 100), made.views(True), batch=16, train=False, **share)
+        with torch.no_grad():
+            looked = made.eval().evaluate(held_out.evaluate(), device.gather)
         if device.is_first:
-            save_file({"losses": torch.tensor(losses), **made.state_dict()}, file)
+            numbers = {"losses": torch.tensor(losses), "looked": torch.tensor(list(looked.values()))}
+            save_file({**numbers, **made.state_dict()}, file)
 
 
 if __name__ == "__main__":
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,0 +1,38 @@
+"""Methods that learn without labels: several processes do what one does."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+PROGRAM = Path(__file__).parents[1] / "pretext_program.py"
+
+
+@pytest.mark.parametrize("method", ["mae", "simmim", "dino"])
+def test_two_processes_do_what_one_does(method: str, tmp_path: Path) -> None:
+    def run(world: int) -> dict[str, Tensor]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        files = [str(tmp_path / f"{world}-{rank}") for rank in range(world)]
+        shared = {**os.environ, "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_PORT": port}
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(PROGRAM), method, file], env={**shared, "RANK": str(r), "LOCAL_RANK": str(r)}
+            )
+            for r, file in enumerate(files)
+        ]
+        assert [process.wait(300) for process in processes] == [0] * world
+        return load_file(files[0])
+
+    one, two = run(1), run(2)
+    for name, tensor in one.items():
+        assert torch.allclose(tensor.float(), two[name].float(), atol=1e-5), name
