@@ -1,7 +1,9 @@
-"""Methods that learn without labels: several processes do what one does."""
+"""Methods that learn without labels: what transformers answered is kept, and several processes do what one does."""
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import socket
 import subprocess
@@ -13,7 +15,25 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+KEPT = json.loads(Path(__file__).with_name("pretexts.json").read_text())
 PROGRAM = Path(__file__).parents[1] / "pretext_program.py"
+
+
+@pytest.mark.parametrize("label", KEPT)
+def test_losses_and_gradients_are_those_that_transformers_once_gave(
+    label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    bench = importlib.import_module("pretexts")
+    task, batch = bench.known(next(pretext for pretext in bench.pretexts() if pretext.label == label))
+    loss = task.loss(batch).total
+    loss.backward()
+    gradients = {name: float(p.grad.norm()) for name, p in task.named_parameters() if p.grad is not None}
+    assert float(loss.detach()) == pytest.approx(KEPT[label]["loss"], rel=1e-6)
+    assert {name: gradients[name] for name in KEPT[label]["gradients"]} == pytest.approx(
+        KEPT[label]["gradients"], rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("method", ["mae", "simmim", "dino"])
