@@ -268,6 +268,15 @@ def test_twins_differ_in_attention_alone_and_only_the_first_transformer_has_them
     assert has_mixer(transformer(32)) and not has_mixer("resnet18")
 
 
+@pytest.mark.parametrize(("seconds", "model"), [(20.0, "hybrid_tiny_96"), (7200.0, "hybrid_small_96")])
+def test_auto_and_its_twins_are_what_train_takes_in_that_time(seconds, model, photos):
+    question = Question(data=str(photos), models=("auto",), fractions=(1.0, 0.5), size=96)
+    source = open_source(str(photos))
+    seen = replace(glance(source), pictures=6000, training=4200)
+    found = makers.arms(question, source, makers.data_of(question, source, seen), seconds, seen)
+    assert [arm.model for arm in found] == [model] * 6, "on a share as well, so that its curve is of one network"
+
+
 def test_a_network_is_known_by_its_options_too():
     own, none, conv = entries(("auto",), 32)
     for options, builder in (

@@ -54,6 +54,28 @@ def test_size_and_model_follow_the_pictures(folder, side: int, size: int, model:
     assert any(r.startswith(f"size {size}") for r in reasons) and any(r.startswith(f"model {model}") for r in reasons)
 
 
+@pytest.mark.parametrize(
+    ("wishes", "training", "width"),
+    [
+        ({"epochs": 200}, 2000, "small"),
+        ({"epochs": 199}, 2000, "tiny"),
+        ({"epochs": 200}, 1999, "tiny"),
+        ({"budget": "20s"}, 5000, "tiny"),
+        ({"budget": "2h"}, 5000, "small"),
+        ({"set": ["train.steps=20000"]}, 5000, "small"),  # 64 pictures each
+        ({"epochs": 500, "recipe": "plain"}, 2000, "small"),
+        ({"epochs": 500, "model": "hybrid_tiny_96"}, 2000, "tiny"),
+        ({"epochs": 500, "set": ["network.model=hybrid_tiny_96"]}, 2000, "tiny"),
+    ],
+)
+def test_much_time_on_many_pictures_takes_the_wider_network(folder, wishes, training: int, width: str) -> None:
+    source = open_source(str(folder(96, 96)))
+    seen = replace(glance(source), pictures=2 * training, training=training)
+    run, reasons = choose(Wishes(data=source.root, **wishes), source, seen=seen)
+    assert run.network.model == f"hybrid_{width}_96"
+    assert any("instead" in reason for reason in reasons) == (width == "small")
+
+
 def test_a_model_that_was_asked_for_is_taken_at_a_size_it_can_use(folder) -> None:
     place = str(folder(200, 180))
     assert choose(Wishes(data=place, model="resnet18"))[0].network.size == 160

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,15 @@ class _Maker:
         """Whom the question names; where it is about weights that were learned without labels, their network."""
         if self.learned and not self.question.models:
             return [] if self.init == SCRATCH else [Entry(AUTO, AUTO, None)]
-        return entries(self.question.models, self.data.preprocess.size, teacher)
+        return entries(self.question.models, self.data.preprocess.size, teacher, auto=self._auto)
+
+    @cached_property
+    def _auto(self) -> str:
+        """The transformer that the recipes take for all of these pictures in this time."""
+        about = [change for change in self.question.set if not _of_teacher(change)]
+        size, budget = self.data.preprocess.size, f"{self.seconds:g}s"
+        wishes = recipes.Wishes(data=self.question.data, recipe="scratch", budget=budget, size=size, set=about)
+        return recipes.choose(wishes, self.source, seen=self.seen)[0].network.model
 
     def _controlled(self, entry: Entry, own: Begun, fraction: float) -> Iterator[Arm]:
         """Weights that were learned without labels, trained and frozen, and what shows whether that was worth it."""

@@ -48,10 +48,11 @@ class Entry(NamedTuple):
         return self.model == model and own == other
 
 
-def entries(named: Sequence[str], size: int, teacher: str | None = None) -> list[Entry]:
+def entries(named: Sequence[str], size: int, teacher: str | None = None, *, auto: str | None = None) -> list[Entry]:
     """The models to compare at ``size``, the first that can be had without attention followed by its twins.
 
-    ``teacher`` adds that one, or else the first transformer, as its pupil.
+    ``teacher`` adds that one, or else the first transformer, as its pupil. ``auto`` is who is meant by that name; by
+    default the transformer for that size and little time.
 
     Raises:
         UsageError: none of them is a transformer, so there is nobody to teach.
@@ -59,7 +60,7 @@ def entries(named: Sequence[str], size: int, teacher: str | None = None) -> list
     found: list[Entry] = []
     twinned = False
     for name in named or (SMALL if size <= _SMALL_SIDE else USUAL):
-        model = recipes.transformer(size) if name == AUTO else name
+        model = auto or recipes.transformer(size) if name == AUTO else name
         if twinned or not has_mixer(model):
             found.append(Entry(name, model, None))
             continue

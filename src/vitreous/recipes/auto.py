@@ -102,6 +102,9 @@ def draft(wishes: Wishes, seen: Glance, reasons: list[str], *, fraction: float =
 
 def _finished(run: Run, wishes: Wishes, seen: Glance, reasons: list[str]) -> Run:
     """``run`` with what its weights, or the want of them, ask for, and with the fields that were set."""
+    if wishes.model == "auto" and run.weights is None and "network.model" not in named(wishes.set):
+        wide = scratch.widen(adjust(run, wishes.set), seen.training, reasons)  # only then is known how long it is
+        run = replace(run, network=replace(run.network, model=wide.network.model))
     learned = wishes.tune is None and transfer.learned(run)
     if learned:
         run = transfer.going_on(run, reasons)
