@@ -82,6 +82,7 @@ def pretexts() -> Iterator[Pretext]:
 
 def theirs(model: str, config: str, **values: Any) -> nn.Module:
     """A model of transformers, which is imported only now."""
+    import peers  # noqa: F401 - before torchvision, which transformers imports
     import transformers
 
     found: nn.Module = getattr(transformers, model)(getattr(transformers, config)(**values))

@@ -169,6 +169,20 @@ def test_clipping_returns_the_norm_before_it(task):
 
 
 @pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
+def test_what_is_frozen_at_first_may_learn_later(task, name):
+    optimiser = Optimiser(task, OptimConfig(name=name, lr=0.01))
+    late = task.network.dense.weight
+    before = late.detach().clone()
+    for step in range(3):
+        fill(task, step)
+        if step < 2:
+            late.grad = None
+        optimiser.step()
+        optimiser.zero_grad()
+        assert torch.equal(late, before) == (step < 2)
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
 def test_the_state_goes_through_tensors_exactly(program, task, name):
     config = OptimConfig(name=name)
     task.network.to(memory_format=torch.channels_last)

@@ -146,7 +146,8 @@ class Optimiser:
             made = torch.optim.AdamW(groups, betas=self.config.betas, fused=True)
         else:
             momentum = self.config.momentum
-            made = torch.optim.SGD(groups, lr=self.config.rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+            # not fused: that kernel takes no parameter whose first gradient comes later than others', as in DINO's head
+            made = torch.optim.SGD(groups, lr=self.config.rate, momentum=momentum, nesterov=momentum > 0, foreach=True)
         self._groups += made.param_groups
         return made
 
