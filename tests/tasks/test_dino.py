@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from scipy.special import erf
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from vitreous.config import override
 from vitreous.data.loader import Loader
 from vitreous.errors import UsageError
 from vitreous.store.checkpoint import RunFolder
@@ -281,9 +283,9 @@ def course(seed: int, injected: str) -> str:
 @pytest.mark.parametrize(
     ("injected", "what", "remedy"),
     [
-        ("temperature", "is spread evenly over its 256 prototypes", "dino.teacher = 0.04"),
-        ("no centring", "of its 256 prototypes", "dino.centre = 0.9"),
-        ("learning rate", "", "muon_lr tenfold"),  # which of the two it becomes is luck
+        ("temperature", "is spread evenly over its 256 prototypes", "--set pretrain.dino.teacher=0.04,0.04"),
+        ("no centring", "of its 256 prototypes", "--set pretrain.dino.centre=0.9"),
+        ("learning rate", "", "train.optim.muon_lr tenfold"),  # which of the two it becomes is luck
     ],
 )
 def test_a_collapse_is_named_as_what_it_is_within_an_epoch(injected: str, what: str, remedy: str, seed: int) -> None:
@@ -307,6 +309,17 @@ def test_what_the_entropies_mean(together: float, told: float, expected: str) ->
     made.information.fill_(told)
     why = made.halted()
     assert expected in why if expected else not why
+    advised = re.findall(r"--set pretrain\.dino\.(\w+)=(\S+[^\s,.])", why)
+    assert override(DinoConfig(), dict(advised)) == DinoConfig(), "what is advised can be typed, and is the default"
+    assert bool(advised) == bool(why)
+
+
+def test_pictures_that_are_not_learned_from_come_as_they_are() -> None:
+    made = task()
+    side = made.preprocess.size
+    image = torch.arange(3 * side * side).reshape(3, side, side).to(torch.uint8)
+    seen = made.views(False)([Sample(image=image, label=0, index=0)], [np.random.default_rng(0)])
+    assert torch.equal(seen.image[0], image) and seen.views is None and seen.crops is None
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -4,6 +4,9 @@ Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers",
 ships is the teacher. Both could agree by saying the same of every picture, one prototype or all of them alike: centring
 keeps them from the first, sharpening from the second (section 5.3), and the entropy of the teacher's mean answer, and
 how much a single one tells beyond it, show whether they do. Knows any backbone; the heads are thrown away.
+
+Other than published: weight decay stays what it is, there it rises from 0.04 to 0.4; and views differ in place, size
+and side alone, there also in colour, blur and solarisation, as ``--set task.augment.policy=three`` makes them here.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitreous.data.preprocess import Preprocess
-from vitreous.data.transforms import Augment, AugmentConfig, Transform
+from vitreous.data.transforms import Augment, AugmentConfig, Evaluate, Transform
 from vitreous.data.views import MultiCrop
 from vitreous.errors import UsageError
 from vitreous.layers.attention import Attend
@@ -74,14 +77,16 @@ class DinoConfig:
         least = {"large": 2, "small": 0, "prototypes": 2, "hidden": 1, "bottleneck": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
-                raise UsageError(f"dino.{name} must be at least {low}, not {getattr(self, name)}.")
+                raise UsageError(f"pretrain.dino.{name} must be at least {low}, not {getattr(self, name)}.")
         if self.small_size is not None and self.small_size < 1:
-            raise UsageError(f"dino.small_size must be at least 1 pixel, not {self.small_size}.")
+            raise UsageError(f"pretrain.dino.small_size must be at least 1 pixel, not {self.small_size}.")
         for name in ("warmup", "momentum", "centre", "freeze"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"dino.{name} lies in [0, 1], not {getattr(self, name)}.")
+                raise UsageError(f"pretrain.dino.{name} lies in [0, 1], not {getattr(self, name)}.")
         if not 0 < min(self.student, *self.teacher) < math.inf:
-            raise UsageError("The temperatures of dino must be more than 0; student 0.1 and teacher 0.04 are usual.")
+            raise UsageError(
+                "The temperatures of pretrain.dino must be more than 0; student=0.1 and teacher=0.04,0.04 are usual."
+            )
 
     def temperature(self, done: float) -> float:
         """Of the teacher, when a share ``done`` of training is over."""
@@ -208,6 +213,8 @@ class Dino(SelfSupervised):
         return self
 
     def views(self, train: bool, done: float = 0.0) -> Transform:
+        if not train:
+            return Evaluate(self.preprocess)
         config, augment = self.config, replace(self.augment, pad=0)
         cell = self.network.backbone.strides[-1]
         side = config.small_size or max(round(self.preprocess.size / 2 / cell), 1) * cell
@@ -268,12 +275,12 @@ class Dino(SelfSupervised):
     def halted(self) -> str:
         told, together, k = float(self.information), float(self.entropy), self.config.prototypes
         begin, most = f"Collapse: at step {self.step}", f"ln K = {math.log(k):.3f}"
-        rates = "lower train.optim.lr and muon_lr tenfold"
+        rates = "lower train.optim.lr and train.optim.muon_lr tenfold with --set"
         if together < math.log(FEW):  # in good time: what is left is told long, and is always the same
             return (
                 f"{begin} the teacher's answers to all pictures are spread over {math.exp(together):.1f} of its {k} "
                 f"prototypes (the entropy of their mean is {together:.3f} nats, at most {most}), so soon one stands "
-                f"for everything; go back to dino.centre = 0.9, or {rates}."
+                f"for everything; go back to --set pretrain.dino.centre=0.9, or {rates}."
             )
         if told >= COLLAPSED:
             return super().halted()
@@ -281,11 +288,11 @@ class Dino(SelfSupervised):
             return (
                 f"{begin} each of the teacher's answers is spread evenly over its {k} prototypes (their entropy is "
                 f"{together - told:.3f} nats, at most {most}), so none tells anything about its picture; go back to "
-                f"dino.teacher = 0.04, or {rates}."
+                f"--set pretrain.dino.teacher=0.04,0.04, or {rates}."
             )
         return (
             f"{begin} the teacher's answer tells {told:.3f} nats about its picture, so it says nearly the same of all; "
-            f"{rates}, or go back to dino.teacher = 0.04, dino.centre = 0.9."
+            f"{rates}, or go back to --set pretrain.dino.teacher=0.04,0.04 --set pretrain.dino.centre=0.9."
         )
 
     @torch.no_grad()

@@ -53,13 +53,15 @@ class MaeConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.mask < 1:
-            raise UsageError(f"mae.mask = {self.mask} must be a share between 0 and 1; 0.75 is usual.")
+            raise UsageError(f"pretrain.mae.mask = {self.mask} must be a share between 0 and 1; 0.75 is usual.")
         for name in ("width", "depth", "heads"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UsageError(f"mae.{name} must be at least 1, not {value}.")
+                raise UsageError(f"pretrain.mae.{name} must be at least 1, not {value}.")
         if self.width is not None and (self.width % 4 or self.width % (self.heads or max(self.width // 32, 1))):
-            raise UsageError(f"mae.width = {self.width} must be a multiple of 4 and of its heads; 64 or 128 is usual.")
+            raise UsageError(
+                f"pretrain.mae.width = {self.width} must be a multiple of 4 and of its heads; 64 or 128 is usual."
+            )
 
 
 class Mae(SelfSupervised):

@@ -43,9 +43,9 @@ class SimmimConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.mask < 1:
-            raise UsageError(f"simmim.mask = {self.mask} must be a share between 0 and 1; 0.6 is usual.")
+            raise UsageError(f"pretrain.simmim.mask = {self.mask} must be a share between 0 and 1; 0.6 is usual.")
         if self.unit is not None and self.unit < 1:
-            raise UsageError(f"simmim.unit must be at least 1 pixel, not {self.unit}.")
+            raise UsageError(f"pretrain.simmim.unit must be at least 1 pixel, not {self.unit}.")
 
 
 class Simmim(SelfSupervised):
@@ -70,7 +70,7 @@ class Simmim(SelfSupervised):
         self.unit = config.unit or unit_side(preprocess.size, self.grain)
         if self.unit % self.grain:
             raise UsageError(
-                f"simmim.unit = {self.unit} is no multiple of the {self.grain} pixels of a token; take "
+                f"pretrain.simmim.unit = {self.unit} is no multiple of the {self.grain} pixels of a token; take "
                 f"{max(round(self.unit / self.grain), 1) * self.grain}."
             )
         self.side = math.ceil(preprocess.size / self.unit)  # units
