@@ -59,6 +59,7 @@ TABLES = {
             "hybrid, convolution for attention": (HYBRID, "network.options.mixer=conv"),
             "hybrid, nothing for attention": (HYBRID, "network.options.mixer=none"),
             "small hybrid": ("--model hybrid_small_32",),
+            "small hybrid, mixup and cutmix": ("--model hybrid_small_32", "task.mix.cutmix=1", "task.mix.mixup=0.8"),
             "small hybrid, convolution for attention": ("--model hybrid_small_32", "network.options.mixer=conv"),
             "small hybrid, nothing for attention": ("--model hybrid_small_32", "network.options.mixer=none"),
             "ResNet-20": ("--model resnet20_cifar",),
