@@ -152,6 +152,8 @@ def test_broken_pictures_are_as_many_as_pretraining_tolerates(photos, tmp_path, 
     about = {"method": "mae", "model": "vit_pico_patch4_32", "verdict": True, "set": SHORT, "quiet": True}
     vt.pretrain(own, **about, allow_bad=0.1, out=tmp_path / "run")
     assert data_of(asked[0], open_source(own)).allow_bad == 0.1
+    vt.pretrain(photos, **about, out=tmp_path / "usual")
+    assert asked[1].set == (), "the printed `compare` asks the same question"
     with pytest.raises(BadData, match="--allow-bad"):  # more pictures hide them from the run, not from the verdict
         vt.pretrain(own, **about, unlabelled=mixed(photos, tmp_path), allow_bad=0.03, out=tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -104,7 +104,7 @@ def trained(run: Predictor) -> int:
         table.add_row(
             "but",
             f"a linear classifier on thumbnails of 8 x 9 pixels is right on {floor:.1%}: this network has learned too "
-            "little; give it more time with --budget, or take --model auto",
+            "little; give it more time with --budget",
         )
     table.add_row("model", escape(f"{run.card['network']['model']}, {run.card['initialisation']}"))
     teacher = run.card.get("teacher")

@@ -110,4 +110,4 @@ def pretrain(
     run = execution.execute(plan, out, reasons=reasons, overwrite=overwrite, quiet=quiet)
     if not verdict:
         return run
-    return worth.judge(str(data), run, (f"data.allow_bad={allow_bad}", *set), quiet=quiet)
+    return worth.judge(str(data), run, set, allow_bad=allow_bad, quiet=quiet)

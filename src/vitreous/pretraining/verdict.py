@@ -69,8 +69,10 @@ def ask(data: str, run: str | Path, seconds: float, changes: Sequence[str] = ())
     return Question(data=data, init=init, fractions=(fraction,), set=about)
 
 
-def judge(data: str, run: Predictor, changes: Sequence[str] = (), *, quiet: bool) -> Comparison:
+def judge(data: str, run: Predictor, changes: Sequence[str], *, allow_bad: float, quiet: bool) -> Comparison:
     """The verdict on ``run``, a finished one; the same call goes on where it was stopped."""
     assert run.folder is not None
+    if allow_bad != recipes.Wishes.allow_bad:  # else `compare` without it would ask another question
+        changes = (f"data.allow_bad={allow_bad}", *changes)
     question = ask(data, run.folder, 60 * run.card["cost"]["minutes"], changes)
     return conduct.watched(question, place(run.folder), jobs=1, quiet=quiet)
