@@ -124,6 +124,7 @@ def test_a_call_that_was_stopped_goes_on(
     [
         (("{run}", "{photos}", "--out", "{tmp}/f.csv"), 2, "must end in one of these"),
         (("{run}", "{photos}", "--out", "{tmp}/no/f.npz"), 2, "There is no folder"),
+        (("{tmp}/no", "{photos}", "--out", "{tmp}/f.npz"), 2, "There is no run folder"),
         (("vit_tiny_patch16_224", "{photos}", "--out", "{tmp}/f.npz"), 2, "add --pretrained"),
         (("vit_tiny_patch16", "{photos}", "--out", "{tmp}/f.npz"), 2, "vit_tiny_patch16_224"),
         (("{run}", "{photos}", "--pretrained", "--out", "{tmp}/f.npz"), 2, "leave out --pretrained"),

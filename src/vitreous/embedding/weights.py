@@ -42,6 +42,8 @@ def open_network(place: str, published: bool = False) -> Eye:
         return _eye(run.network, run.preprocess, run.card["files"][WEIGHTS]["sha256"])
     found = pretrained.parse(place)
     if found is None:
+        if len(Path(place).parts) > 1:  # no name of a model has a slash
+            raise UsageError(f"There is no run folder {place}; give one, or weights as hub:NAME.")
         models.find(place)
         if not published:
             raise UsageError(f"{place} is a model without weights; add --pretrained, or give a run folder.")
