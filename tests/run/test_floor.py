@@ -44,7 +44,7 @@ def test_it_learns_from_training_pictures_alone(digits, monkeypatch):
 
 
 def test_of_hundreds_of_classes_it_says_nothing(digits, monkeypatch):
-    monkeypatch.setattr(floors, "_WORK", 9)
+    monkeypatch.setattr(floors, "_CLASSES", 9)
     assert floors.floor(digits) == {}
 
 

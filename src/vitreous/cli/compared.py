@@ -63,7 +63,7 @@ def _row(arm: Standing) -> list[str]:
         arm.begun,
         f"{arm.accuracy:.1%}",
         "{:.1%} - {:.1%}".format(*arm.over_pictures),
-        _seeds(arm),
+        arm.luck("{:.1%}".format, "{:.1%} - {:.1%}".format),
         f"{arm.validation:.1%}",
         f"{arm.runs[0].parameters / 1e6:.2f} M",
         f"{arm.runs[0].macs / 1e6:,.0f} M",
@@ -73,10 +73,3 @@ def _row(arm: Standing) -> list[str]:
         f"{speed.images_per_second:,.0f}" if speed else "",
         f"{arm.peak_mb:,.0f} MB" if arm.peak_mb else "",
     ]
-
-
-def _seeds(arm: Standing) -> str:
-    """The interval over seeds, or the two accuracies that an interval could say nothing of."""
-    if arm.over_seeds is None:
-        return "one seed"
-    return ", ".join(f"{a:.1%}" for a in arm.each) if len(arm.each) == 2 else "{:.1%} - {:.1%}".format(*arm.over_seeds)

@@ -58,7 +58,7 @@ def _row(arm: Standing) -> dict[str, Any]:
     scores = [
         percent(arm.accuracy),
         interval(*over),
-        _seeds(arm),
+        arm.luck(percent, interval),
         percent(arm.validation),
     ]
     costs = [
@@ -71,13 +71,6 @@ def _row(arm: Standing) -> dict[str, Any]:
         f"{arm.peak_mb:,.0f} MB" if arm.peak_mb else "–",
     ]
     return {**row, "scores": scores, "costs": costs, "whisker": whisker(Share(arm.accuracy, *over))}
-
-
-def _seeds(arm: Standing) -> str:
-    """The interval over seeds, or the two accuracies that an interval could say nothing of."""
-    if arm.over_seeds is None:
-        return "one seed"
-    return ", ".join(map(percent, arm.each)) if len(arm.each) == 2 else interval(*arm.over_seeds)
 
 
 def _learning(arms: list[Standing]) -> list[tuple[str, Markup]]:

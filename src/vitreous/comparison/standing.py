@@ -6,6 +6,7 @@ Knows nothing of how runs are made.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -145,6 +146,12 @@ class Standing:
     def over_seeds(self) -> Interval | None:
         """95 % interval of the accuracy over seeds."""
         return over_seeds(self.each)
+
+    def luck(self, share: Callable[[float], str], span: Callable[[float, float], str]) -> str:
+        """For tables: the interval over seeds, or the two accuracies that an interval could say nothing of."""
+        if self.over_seeds is None:
+            return "one seed"
+        return ", ".join(map(share, self.each)) if len(self.each) == 2 else span(*self.over_seeds)
 
     @property
     def over_pictures(self) -> Interval:
