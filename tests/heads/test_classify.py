@@ -23,6 +23,28 @@ def test_fresh_weights_are_small_and_biases_zero() -> None:
     assert not head.fc.bias.any()
 
 
+@pytest.mark.parametrize("summaries", [1, 2])
+def test_softened_it_answers_the_same_with_weights_of_fresh_size(summaries: int) -> None:
+    torch.manual_seed(0)
+    head, features = ClassifyHead(64, 10, summaries=summaries), Features((), torch.randn(50, 64))
+    head.take(3.0 * torch.randn(10, 64), 5.0 * torch.randn(10))
+    before = head(features)
+    head.soften()
+    weights = torch.cat([p.flatten() for name, p in head.named_parameters() if name.endswith("weight")])
+    assert weights.square().mean().sqrt().item() == pytest.approx(0.02)
+    scale = (head(features) / before).median().item()
+    assert scale < 0.02
+    torch.testing.assert_close(head(features), scale * before)
+    small = head.fc.weight.clone()
+    head.soften()
+    torch.testing.assert_close(head.fc.weight, small)
+    torch.nn.init.zeros_(head.fc.weight)
+    if head.fc_dist is not None:
+        torch.nn.init.zeros_(head.fc_dist.weight)
+    head.soften()
+    assert not head.fc.weight.any() and head.fc.bias.isfinite().all()
+
+
 def test_dropout_acts_in_training_only() -> None:
     torch.manual_seed(0)
     head, features = ClassifyHead(64, 4, dropout=0.5), Features((), torch.randn(2, 64))

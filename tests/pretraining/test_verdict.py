@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import shutil
 from dataclasses import dataclass, replace
 
@@ -244,11 +245,27 @@ def test_where_lengths_are_set_the_time_is_not_counted_and_what_is_frozen_trains
 def test_it_is_trained_on_as_from_scratch_unless_it_is_to_be_spared(photos, learned):
     fresh, _ = choose(Wishes(data=str(photos), model="vit_pico_patch4_32", recipe="scratch", epochs=60))
     own, reasons = choose(Wishes(data=str(photos), weights=str(learned), epochs=60))
-    assert own.train == replace(fresh.train, evaluate_first=True) and own.task == fresh.task and own.tune == fresh.tune
+    assert own.train == replace(fresh.train, evaluate_first=True) and own.tune == fresh.tune
+    assert own.task == replace(fresh.task, soften=True)
     assert own.network.model == fresh.network.model and own.task.augment.policy == "trivial"
     assert any("learned without labels" in reason and "--tune full" in reason for reason in reasons)
     spared, _ = choose(Wishes(data=str(photos), weights=str(learned), tune="full", epochs=60))
     assert spared.train.optim.name == "adamw" and spared.train.optim.layer_decay < 1 and spared.tune.probe
+
+
+def test_a_classifier_that_was_solved_does_not_wreck_its_features(photos, learned, tmp_path):
+    """The first answer is the solved one's; its first loss is that of a fresh one."""
+
+    def trained(soften):
+        out = tmp_path / str(soften)
+        changes = [*SHORT, "train.steps=3", f"task.soften={str(soften).lower()}"]
+        vt.train(photos, weights=str(learned), out=out, set=changes, quiet=True)
+        rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        return rows[0]["val"]["accuracy"], rows[1]["loss"]
+
+    (same, soft), (first, hard) = trained(True), trained(False)
+    assert same == first > 0.2
+    assert soft < 1.05 * math.log(10) < hard
 
 
 def test_a_supervised_run_is_spared(photos, trained):

@@ -281,6 +281,37 @@ def test_an_evaluation_first_disturbs_nothing_and_survives_being_stopped(make, p
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
 
 
+def test_a_task_begins_after_the_first_evaluation_and_once_however_often_it_is_stopped(make, program, outcome, tmp_path):
+    class Beginning(program.Sorting):
+        measured = begun = 0
+
+        def evaluate(self, batches, gather):
+            self.measured += 1
+            return super().evaluate(batches, gather)
+
+        def begin(self):
+            assert self.measured == 1, "the beginning was not measured first"
+            self.begun += 1
+            with torch.no_grad():
+                for parameter in self.network.parameters():
+                    parameter.mul_(0.5)
+
+    def fresh():
+        torch.manual_seed(0)
+        return Beginning(program.Network())
+
+    tasks = [fresh() for _ in range(4)]
+    make("whole", task=tasks[0], evaluate_first=True).fit()
+    for task, step in ((tasks[1], 0), (tasks[2], 9)):
+        part = make("parts", task=task, evaluate_first=True)
+        send_at(part.train, step, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            part.fit(resume=True)
+    make("parts", task=tasks[3], evaluate_first=True).fit(resume=True)
+    assert [task.begun for task in tasks] == [1, 1, 0, 0]
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+
+
 def test_no_steps_only_measure(make, tmp_path):
     trainer = make(steps=0, evaluate_first=True, evaluate_every=None)
     before = {name: t.clone() for name, t in trainer.task.network.state_dict().items()}

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from vitreous.types import Features
 
+_FRESH = 0.02  # deviation of fresh weights
+
 
 class ClassifyHead(nn.Module):
     """Dropout, if any, and one linear layer: ``Features`` -> logits (b, k).
@@ -25,10 +27,21 @@ class ClassifyHead(nn.Module):
 
     def reset_parameters(self) -> None:
         """Truncated normal of deviation .02, bias zero."""
-        for layer in (self.fc, self.fc_dist):
-            if layer is not None:
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+        for layer in self._layers():
+            nn.init.trunc_normal_(layer.weight, std=_FRESH)
+            nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def soften(self) -> None:
+        """Make the weights as small as fresh ones, if they are larger: the same classes win, with less confidence."""
+        layers = self._layers()
+        size = torch.cat([layer.weight.flatten() for layer in layers]).square().mean().sqrt()
+        for layer in layers:
+            for tensor in (layer.weight, layer.bias):
+                tensor.mul_((_FRESH / size).clamp(max=1.0))
+
+    def _layers(self) -> list[nn.Linear]:
+        return [self.fc] if self.fc_dist is None else [self.fc, self.fc_dist]
 
     @torch.no_grad()
     def take(self, weight: Tensor, bias: Tensor) -> None:

@@ -141,13 +141,14 @@ def going_on(run: Run, reasons: list[str]) -> Run:
     """``run``, which is as from scratch, from weights that were learned without labels, on few pictures and not long.
 
     Such features are far from those of published weights: rates that spare them cost more than they keep
-    (docs/pretrain.md). What they are worth as they are is the first evaluation, so the run ends no worse.
+    (docs/pretrain.md). What they are worth as they are is the first evaluation, so the run ends no worse; their
+    classifier, if they have one, is softened after it.
     """
     reasons.append(
         "weights that were learned without labels: trained on as from scratch, with all its rates and variation, which "
         "was better than sparing them (docs/pretrain.md); --tune full spares them"
     )
-    return replace(run, train=replace(run.train, evaluate_first=True))
+    return replace(run, train=replace(run.train, evaluate_first=True), task=replace(run.task, soften=True))
 
 
 def tuned(run: Run, wishes: Wishes, reasons: list[str]) -> Run:

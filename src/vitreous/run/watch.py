@@ -15,7 +15,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from vitreous.analyse.probe import neighbours, right, solve
+from vitreous.analyse.probe import logistic, neighbours, right
 from vitreous.analyse.representation import effective_rank, spread
 from vitreous.data.loader import Loader
 from vitreous.data.prepare import Prepared, Side
@@ -32,7 +32,6 @@ from vitreous.types import Batch
 CLEAR = 3.0  # deviations from which on two shares differ: the best of some 20 looks is held against the first
 LOOKED = 16  # pictures whose attention is looked at
 MOST = 2_000  # pictures of train, and of validation, that are asked each time
-PENALTY = 1e-2  # of the regression, always the same, so that evaluations can be compared
 NO_PROGRESS = 0.98  # share of the loss of having learned nothing, above which nothing has been learned
 SOON = 100  # steps that a network is given to beat that; on small pictures 16 to 25 were enough
 COLLAPSED = 0.01  # spread of features below which all pictures look the same; fresh networks start at about 0.05
@@ -121,10 +120,10 @@ class Watcher:
         return {"attention": total / count}
 
     def _probes(self, known: Tensor, labels: Tensor, asked: Tensor, true: Tensor) -> dict[str, float]:
-        train, val = known.numpy(), asked.numpy()
-        solved = solve(train, labels.numpy(), PENALTY, classes=self.classes)
-        votes = neighbours(train, labels.numpy(), val, classes=self.classes)
-        return {"linear": right(solved.logits(val), true.numpy()), "neighbours": right(votes, true.numpy())}
+        train, val = (known.numpy(), labels.numpy()), (asked.numpy(), true.numpy())
+        solved = logistic(*train, val, classes=self.classes)
+        votes = neighbours(*train, val[0], classes=self.classes)
+        return {"linear": right(solved.logits(val[0]), val[1]), "neighbours": right(votes, val[1])}
 
     def _judge(self, task: SelfSupervised, values: dict[str, float]) -> None:
         """Whether going on is of any use."""

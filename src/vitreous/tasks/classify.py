@@ -16,6 +16,7 @@ from vitreous.data.mix import MixConfig
 from vitreous.data.preprocess import Preprocess
 from vitreous.data.transforms import Augment, AugmentConfig, Evaluate, Transform
 from vitreous.errors import UsageError
+from vitreous.heads.classify import ClassifyHead
 from vitreous.network import Network
 from vitreous.tasks.task import Gather, Guide, Loss, Task
 from vitreous.types import Batch
@@ -32,6 +33,8 @@ class ClassifyConfig:
         balanced: show every class equally often instead; rare pictures return within an epoch.
         augment: how training pictures are varied.
         mix: mixup and cutmix; they happen in the loader's threads.
+        soften: make the weights of the classifier as small as fresh ones before the first step. One that was solved for
+            features as they are has large weights, and what it passes down at full learning rates wrecks them.
         locate: weight of dense relative localisation (``tasks.locate``); 0 leaves it out.
 
     Raises:
@@ -44,6 +47,7 @@ class ClassifyConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     mix: MixConfig = field(default_factory=MixConfig)
     locate: float = 0.0
+    soften: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.locate < float("inf"):
@@ -99,6 +103,11 @@ class ClassifyTask(Task):
         for guide in self.guides:
             loss = guide(loss, logits, features, batch)
         return loss
+
+    def begin(self) -> None:
+        if self.config.soften:
+            assert isinstance(self.network.head, ClassifyHead)
+            self.network.head.soften()
 
     def after_step(self, step: int) -> None:
         for guide in self.guides:

@@ -76,6 +76,9 @@ class Task(nn.Module, ABC):
         """
         return [[f"network.{name}" for name in group] for group in self.network.groups()]
 
+    def begin(self) -> None:
+        """Called before the first optimiser step, once what there is before it was measured."""
+
     def after_step(self, step: int) -> None:
         """Called once after each optimiser step: teachers, centres, queues."""
 

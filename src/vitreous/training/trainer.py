@@ -152,6 +152,8 @@ class Trainer:
     def _segment(self) -> None:
         """Steps up to the next milestone, or to a checkpoint that changed the plan."""
         counters, plan = self._state.counters, self._plan
+        if counters.step == 0:
+            self.task.begin()
         with closing(self.train.train(counters.step, plan.next_milestone(counters.step))) as batches:
             for batch in batches:
                 report = self._advance(batch)
