@@ -281,7 +281,7 @@ def test_an_evaluation_first_disturbs_nothing_and_survives_being_stopped(make, p
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
 
 
-def test_a_task_begins_after_the_first_evaluation_and_once_however_often_it_is_stopped(make, program, outcome, tmp_path):
+def test_a_task_begins_after_the_first_evaluation_and_once(make, program, outcome, tmp_path):
     class Beginning(program.Sorting):
         measured = begun = 0
 
