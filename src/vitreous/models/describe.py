@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous import models
@@ -45,6 +46,28 @@ def describe(
     params = sum(p.numel() for p in backbone.parameters()) + head + backbone.summaries * classes
     macs = counter.get_total_flops() // 2 + head
     return Description(name, side, params, macs, backbone.dims, backbone.strides, backbone.width)
+
+
+def kept(name: str, size: int, options: Mapping[str, Any] | None = None) -> int:
+    """Bytes that one picture of ``size`` pixels leaves in memory for the way back, in float32, as training has it.
+
+    Raises:
+        UsageError: as ``describe``.
+    """
+    backbone, pictures = outline(name, size, options).train(), 2  # batch norms want two
+    held: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        held[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        features = backbone(torch.empty(pictures, 3, size, size, device="meta"))
+    for parameter in backbone.parameters():
+        held.pop(parameter.untyped_storage()._cdata, None)
+    del features  # until here, so that no storage was freed and its number taken by another
+    return sum(held.values()) // pictures
 
 
 def outline(name: str, size: int | None = None, options: Mapping[str, Any] | None = None) -> Backbone:

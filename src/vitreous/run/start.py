@@ -58,7 +58,7 @@ def begin(run: Run, prepared: Prepared, device: Device, log: Log, *, load: bool 
         Unreachable: the weights are not here and cannot be fetched.
     """
     if run.train.steps != 0:
-        require_memory(run, device.place)
+        require_memory(run, device.place, world=device.world)
     device.seed(run.seed, -1)  # the fresh weights; steps are counted from 0
     network = build_network(run.network)
     if run.init == "mimetic" and not mimetic(network.backbone):
