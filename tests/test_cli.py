@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,18 @@ def test_errors_become_their_documented_codes(
     if code == 1 and isinstance(error, ZeroDivisionError):
         (log,) = tmp_path.iterdir()
         assert "ZeroDivisionError" in log.read_text() and log.name in said.replace("\n", "")
+
+
+def test_terminated_where_nothing_waits_for_it_it_says_so(monkeypatch, capsys) -> None:
+    def work(arguments: list[str]) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        return 0
+
+    monkeypatch.setattr("vitreous.cli.main._run", work)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main([]) == 143
+    assert capsys.readouterr().err.strip() == "Terminated." and signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_readme_lists_every_code() -> None:

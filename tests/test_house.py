@@ -70,7 +70,7 @@ REFUSED = [
     (r"tasks/\w+", r"vitreous\.data\.(?!views|transforms|mix|preprocess)\w+"),
     (r"models/(?!__init__|describe|costs|swin(v2)?$)\w+", r"vitreous\.models\.(?!backbone)\w+"),  # families go alone
     (r"models/swin(v2)?", r"vitreous\.models\.(?!backbone|windowed)\w+"),  # but for what both Swins are made of
-    (r"(embedding|pretraining)/\w+", r"vitreous\.training\.(?!log)\w+"),  # nothing is trained
+    (r"(embedding|pretraining)/\w+", r"vitreous\.training\.(?!log|interrupt)\w+"),  # nothing is trained
     (r"comparison/(?!probe)\w+", r"vitreous\.training\.(?!interrupt|device|log|config)\w+"),  # runs train elsewhere
     (r"cli/\w+", r"vitreous\.weights\.(?!ledger)\w+"),
     (r"weights/\w+", r"vitreous\.store\.(?!files)\w+"),  # weights of others are files, and no run

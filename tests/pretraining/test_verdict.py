@@ -5,8 +5,11 @@ from __future__ import annotations
 import html
 import json
 import math
+import shlex
 import shutil
+import signal
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,10 +25,12 @@ from vitreous.comparison.worth import worth
 from vitreous.data.dataset import open_source
 from vitreous.errors import BadData
 from vitreous.models.describe import describe
+from vitreous.predictor import Predictor
 from vitreous.pretraining import verdict
 from vitreous.recipes import Wishes, choose
 from vitreous.run import frozen
 from vitreous.run.plan import to_json
+from vitreous.training.interrupt import Interrupted
 
 SHORT = ["train.steps=4", "train.batch=16", "train.precision=fp32"]
 
@@ -135,6 +140,44 @@ def test_an_earlier_verdict_is_not_mixed_with_a_new_one(photos, tmp_path, capsys
     (tmp_path / "run-verdict").mkdir()
     assert main(["pretrain", str(photos), "--method", "mae", "--verdict", "--out", str(tmp_path / "run")]) == 2
     assert "holds an earlier verdict" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_verdict_that_was_stopped_says_how_to_go_on_and_so_does_the_same_command(
+    photos, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "my run"
+    words = [
+        "pretrain",
+        str(photos),
+        "--method",
+        "mae",
+        "--model",
+        "vit_pico_patch4_32",
+        "--out",
+        str(out),
+        "--verdict",
+    ]
+    words += ["--quiet", *(f"--set={change}" for change in [*SHORT, "data.val=0.3", "data.fraction=0.5"])]
+
+    def stopped(question, place, **_):
+        place.mkdir()
+        (place / "question.json").write_text("{}")
+        raise Interrupted(signal.SIGTERM, "Stopped.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conduct, "watched", stopped)
+        assert main(words) == 143
+    said = " ".join(capsys.readouterr().err.split())
+    typed = f"vitreous compare {photos} --init 'scratch,{out}' --out '{out}-verdict' --fractions 0.5 --set data.val=0.3"
+    assert "is whole" in said and said.endswith(typed)
+    assert main(words) == 2
+    assert " ".join(capsys.readouterr().err.split()).endswith(typed)
+    asked = []
+    monkeypatch.setattr(conduct, "watched", lambda question, place, **_: asked.append((question, Path(place))))
+    main(shlex.split(typed)[1:])
+    changes = ["data.val=0.3", "data.fraction=0.5", "train.steps=4"]
+    wanted = verdict.ask(str(photos), Predictor.load(out), changes, allow_bad=0.01)
+    assert asked == [(wanted, verdict.place(out))]
 
 
 def test_labelled_pictures_that_cannot_be_compared_on_are_refused_too(photos, tmp_path, capsys):
@@ -281,7 +324,9 @@ def test_a_whole_verdict(photos, tmp_path, capsys):
     arguments = ["--method", "mae", "--model", "vit_pico_patch4_32", "--out", str(out), "--verdict", "--quiet"]
     asked = verdict.ask
     with pytest.MonkeyPatch.context() as patch:  # one seed of 3 steps each, where a user gets three of a time
-        patch.setattr(verdict, "ask", lambda *a: Question(**{**vars(asked(*a)), "seeds": 1, "set": ("train.steps=3",)}))
+        patch.setattr(
+            verdict, "ask", lambda *a, **k: Question(**{**vars(asked(*a, **k)), "seeds": 1, "set": ("train.steps=3",)})
+        )
         assert main(["pretrain", str(photos), *arguments, *(f"--set={change}" for change in SHORT)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Pretraining" in said and "against the same network from scratch with as much fine-tuning" in said

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -170,7 +174,29 @@ app.command(trace)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code; the documented ones are in ``EXIT_CODES``."""
-    return guarded(lambda: _run(sys.argv[1:] if arguments is None else list(arguments)))
+    with _terminable():
+        return guarded(lambda: _run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+class _Terminated(BaseException):
+    """SIGTERM came where nothing waits for it (``training.interrupt``)."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the work inside like Ctrl-C: with a word, and with files closed."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def guarded(work: Callable[[], int]) -> int:
@@ -183,6 +209,8 @@ def guarded(work: Callable[[], int]) -> int:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("Stopped.", 130)
+    except _Terminated:
+        return _fail("Terminated.", 143)
     except BrokenPipeError:
         # the reader of our output has gone (vitreous ... | head); point stdout at nothing so that exit is quiet
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

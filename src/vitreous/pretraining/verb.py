@@ -87,7 +87,7 @@ def pretrain(
     from vitreous.run import execution
 
     if verdict:
-        worth.refuse(str(data), out)
+        worth.refuse(str(data), out, set, allow_bad=allow_bad)
     wishes = recipes.Wishes(
         data=str(data),
         model=model,
