@@ -32,7 +32,7 @@ from vitreous.run import frozen
 from vitreous.run.plan import to_json
 from vitreous.training.interrupt import Interrupted
 
-SHORT = ["train.steps=4", "train.batch=16", "train.precision=fp32"]
+SHORT = ["train.steps=4", "train.batch=16", "train.precision=fp32", "train.evaluate_first=false"]
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,7 @@ def test_a_classifier_that_was_solved_does_not_wreck_its_features(photos, learne
 
     def trained(soften):
         out = tmp_path / str(soften)
-        changes = [*SHORT, "train.steps=3", f"task.soften={str(soften).lower()}"]
+        changes = [*SHORT, "train.steps=3", "train.evaluate_first=true", f"task.soften={str(soften).lower()}"]
         vt.train(photos, weights=str(learned), out=out, set=changes, quiet=True)
         rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         return rows[0]["val"]["accuracy"], rows[1]["loss"]
@@ -317,6 +317,25 @@ def test_a_supervised_run_is_spared(photos, trained):
 
 def test_a_supervised_run_brings_none(photos, trained):
     assert len(made(photos, [trained])) == 1
+
+
+def test_what_learned_nothing_is_judged_already(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(conduct, "watched", lambda *_, **__: pytest.fail("there is nothing to compare"))
+    still = [*SHORT, "train.evaluate_first=true", "train.optim.lr=1e-12", "train.optim.muon_lr=1e-12"]
+    arguments = [
+        "--method",
+        "mae",
+        "--model",
+        "vit_pico_patch4_32",
+        "--out",
+        str(tmp_path / "run"),
+        "--verdict",
+        "--quiet",
+    ]
+    assert main(["pretrain", str(photos), *arguments, *(f"--set={change}" for change in still)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No step made the features better" in said and "--weights" not in said
+    assert f"the same with a longer --budget, or without it: vitreous train {photos}" in said
 
 
 def test_a_whole_verdict(photos, tmp_path, capsys):

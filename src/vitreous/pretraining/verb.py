@@ -74,6 +74,7 @@ def pretrain(
         Settle afterwards whether it was worth it: three seeds each of as much fine-tuning from scratch, from this run,
         from its frozen features, and of training from scratch for the whole time. The page is beside the run folder,
         RUN-verdict/comparison.html; `vitreous compare DATA --init scratch,RUN` does the same later, or goes on.
+        Where no step made the features better, that is the verdict.
     overwrite
         Replace the run folder if it exists.
     tensorboard
@@ -108,6 +109,6 @@ def pretrain(
     if verdict:
         worth.examine(plan.data, quiet=quiet)
     run = execution.execute(plan, out, reasons=reasons, overwrite=overwrite, quiet=quiet)
-    if not verdict:
+    if not verdict or run.card["selection"]["step"] == 0:  # what learned nothing has nothing to be judged by
         return run
     return worth.judge(str(data), run, set, allow_bad=allow_bad, quiet=quiet)

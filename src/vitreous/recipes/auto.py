@@ -181,11 +181,14 @@ def glance(source: Source, test: float = DataConfig.test) -> Glance:
 def _size(wishes: Wishes, seen: Glance, reasons: list[str]) -> int:
     """As much as the pictures hold, up to what can be trained from scratch in reasonable time."""
     size = 32 if seen.side < 48 else 64 if seen.side < 80 else 96
+    why = f"the shorter side of the pictures is {seen.side} px at the median"
     if wishes.model != "auto" and models.find(wishes.model).size >= 224:
         size = min(224, max(96, seen.side // 32 * 32))
         patch = models.find(wishes.model).options.get("patch", 1)
         size = round(size / patch) * patch  # 14 is no divisor of 32
-    reasons.append(f"size {size}: the shorter side of the pictures is {seen.side} px at the median")
+        if size > seen.side:
+            why += f", and {wishes.model}, made for {models.find(wishes.model).size} px, would see little in fewer"
+    reasons.append(f"size {size}: {why}")
     return size
 
 

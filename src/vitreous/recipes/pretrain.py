@@ -59,6 +59,9 @@ def choose(
         wishes = replace(wishes, recipe="scratch")  # whatever lies in the cache
         if wishes.model == "auto" and method == "mae":  # the others take any, as the recipe from scratch does
             wishes = replace(wishes, model=_model(wishes.size or seen.side))
+            reasons.append(
+                f"model {wishes.model}: mae leaves patches out, which a plain ViT can do; --model takes another"
+            )
     run = auto.draft(wishes, seen, reasons)  # how it begins and is varied is for labels
     augment = AugmentConfig(crop_scale=(0.2, 1.0), flip=run.task.augment.flip)
     low, high = (Dino.wanted, Dino.wanted) if method == "dino" else (16, BATCH)  # whose pictures are four views each
