@@ -46,8 +46,7 @@ def pretrain(
         mae hides most patches from a ViT and paints them; simmim does so with any model; dino makes views of one
         picture agree.
     unlabelled
-        Further folders or tables of pictures, whose labels are not looked at; several with --unlabelled A --unlabelled
-        B.
+        Further folders or tables of pictures, whose labels are not looked at; may be given several times.
     model
         A name from `vitreous models`, or auto: chosen from the data and the method.
     begin
@@ -73,8 +72,8 @@ def pretrain(
     verdict
         Settle afterwards whether it was worth it: three seeds each of as much fine-tuning from scratch, from this run,
         from its frozen features, and of training from scratch for the whole time. The page is beside the run folder,
-        RUN-verdict/comparison.html; `vitreous compare DATA --init scratch,RUN` does the same later, or goes on.
-        Where no step made the features better, that is the verdict.
+        RUN-verdict/comparison.html; `vitreous compare DATA --init scratch,RUN` does the same later. Where no step made
+        the features better, that is the verdict.
     overwrite
         Replace the run folder if it exists.
     tensorboard
@@ -104,7 +103,7 @@ def pretrain(
         tensorboard=tensorboard,
     )
     further = (unlabelled,) if isinstance(unlabelled, (str, Path)) else unlabelled
-    plan, reasons = recipe.choose(wishes, method, unlabelled=tuple(str(place) for place in further))
+    plan, reasons = recipe.choose(wishes, method, unlabelled=tuple(map(str, further)))
     plan = recipes.adjust(plan, set)
     if verdict:
         worth.examine(plan.data, quiet=quiet)
