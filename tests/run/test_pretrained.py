@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import shutil
@@ -164,6 +165,15 @@ def test_without_labels_it_works_and_says_what_it_cannot_say(nameless: Path, fla
     ):
         with pytest.raises(vt.UsageError, match=r"no classifier; give it one with vitreous train .* --weights"):
             ask()
+
+
+def test_the_page_holds_what_the_teacher_says_against_what_says_nothing(
+    nameless: Path, flat: Path, tmp_path: Path
+) -> None:
+    vt.pretrain(flat, epochs=2, out=tmp_path / "run", **FAST | {"method": "dino", "batch": 16})
+    said = html.unescape((tmp_path / "run" / "report.html").read_text())
+    assert "Teacher's answers, nats" in said and "all alike: ln K" in said
+    assert "Teacher's answers" not in html.unescape((nameless / "report.html").read_text())
 
 
 def test_a_run_with_labels_begins_with_one_without(nameless: Path, photos: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Works from the rows alone while the run has no card yet. Knows no method; what i
 from __future__ import annotations
 
 import base64
+import math
 from functools import partial
 from typing import Any
 
@@ -117,6 +118,12 @@ def _sides(run: Recorded) -> Markup:
     )
 
 
+def _most(run: Recorded) -> float | None:
+    """The largest entropy that answers over K prototypes can have, ln K; None where there are none."""
+    prototypes = run.get("pretrain.dino.prototypes", int)
+    return math.log(prototypes) if prototypes else None
+
+
 def _curves(run: Recorded, course: Course) -> list[Table]:
     linear, alike = course.line("accent", "val", "linear"), course.line("warm", "val", "neighbours")
     loss, held_out = course.line("accent", "loss"), course.line("warm", "val", "loss")
@@ -124,10 +131,13 @@ def _curves(run: Recorded, course: Course) -> list[Table]:
     keys = [("accent", "linear classifier")] * len(linear) + [("warm", "nearest neighbours")] * len(alike)
     losses = [("accent", "training")] * len(loss) + [("warm", "held out")] * len(held_out)
     losses += [("dash", "having learned nothing")] if nothing is not None else []
+    together, told = course.line("accent", "entropy"), course.line("warm", "information")
+    answers = [("accent", "entropy of the mean"), ("warm", "what one tells of its picture")]
     found: list[tuple[str, list[Line], list[tuple[str, str]], bool, float | None]] = [
         ("Right on validation", linear + alike, keys, True, None),
         ("Loss", loss + held_out, losses, False, nothing),
         ("Effective rank", course.line("warm", "val", "rank"), [], False, None),
+        ("Teacher's answers, nats", together + told, [*answers, ("dash", "all alike: ln K")], False, _most(run)),
         ("Spread", course.line("warm", "val", "spread"), [("dash", "collapse")] * (flat is not None), False, flat),
         ("Entropy of attention", course.line("warm", "val", "attention"), [], True, None),
         ("Learning rate", course.line("faint", "lr"), [], False, None),
