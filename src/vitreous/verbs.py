@@ -107,7 +107,7 @@ def train(
     out
         The run folder; default runs/DATA-MODEL, numbered when that exists.
     budget
-        Time to train, for example 20m or 1h30m. Turned into a fixed number of steps after a short measurement.
+        Time to train, for example 20m or 1h30m. The number of steps follows from how fast the first ones are.
     epochs
         Passes over the training pictures, instead of a time budget.
     size

@@ -223,5 +223,5 @@ def test_fewer_than_four_fractions_promise_nothing_though_the_curve_has_a_floor(
 def test_few_pictures_leave_the_curve_open():
     rng = np.random.default_rng(2)
     found = growth("it", [20, 40, 60, 80], [rng.random((1, 25)) > error for error in (0.4, 0.38, 0.35, 0.33)])
-    assert "20 more training pictures for it: between nothing and" in found.sentence()
-    assert "its curve cannot tell" in found.sentence()
+    assert "20 more training pictures for it: its curve cannot tell" in found.sentence()
+    assert found.sentence().endswith("points); one seed each, so luck of the seed is not in this interval.")

@@ -58,7 +58,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def begun(data: Path, weights: Path, *changes: str, **wishes: Any) -> tuple[Run, Network, Prepared, start.Start]:
     """The start of a run that nothing is trained of."""
-    run, _ = choose(Wishes(data=str(data), weights=str(weights), batch=32, **({"epochs": 2} | wishes)))
+    run, _ = choose(Wishes(data=str(data), weights=str(weights), batch=32, **({"epochs": 2, "tune": "full"} | wishes)))
     run = adjust(run, ["train.precision=fp32", *changes])
     prepared = prepare(run.data)
     with open_device("cpu", "fp32") as device:
@@ -97,7 +97,9 @@ def test_two_summaries_share_the_solution(few: Path) -> None:
 
 def test_a_run_is_never_below_its_frozen_baseline(digits: Path, few: Path, tmp_path: Path) -> None:
     for name, changes in {"tuned": [], "spoiled": ["train.optim.lr=0.3", "tune.guard=off"]}.items():
-        vt.train(few, weights=digits, epochs=2, out=tmp_path / name, **FAST | {"set": [*FAST["set"], *changes]})
+        vt.train(
+            few, weights=digits, tune="full", epochs=2, out=tmp_path / name, **FAST | {"set": [*FAST["set"], *changes]}
+        )
         told = card(tmp_path / name)
         assert told["frozen"]["logistic"] == json.loads((tmp_path / name / "frozen.json").read_text())["logistic"]
         assert told["metrics"]["val"]["accuracy"] >= told["frozen"]["logistic"]
@@ -149,13 +151,13 @@ def test_a_rate_that_destroys_is_refused_or_lowered(digits: Path, few: Path, tmp
         vt.UsageError, match=r"rate of 0\.3 destroys .*train\.optim\.lr=0\.\d+.*tune\.guard=off"
     ) as told:
         changes = [*FAST["set"], "train.optim.lr=0.3"]
-        vt.train(few, weights=digits, epochs=1, out=tmp_path / "a", **FAST | {"set": changes})
+        vt.train(few, weights=digits, tune="full", epochs=1, out=tmp_path / "a", **FAST | {"set": changes})
     assert not (tmp_path / "a").exists()
     sound = float(str(told.value).split("train.optim.lr=")[1].split(",")[0])
     run, _, _, found = begun(few, digits, "train.optim.lr=0.3", "tune.guard=lower")
     assert found.run.train.optim.rate == sound < run.train.optim.rate and found.run.tune.guard == "refuse"
     _, _, _, kept = begun(few, digits)
-    assert kept.run.train.optim == choose(Wishes(data=str(few), weights=str(digits)))[0].train.optim
+    assert kept.run.train.optim == choose(Wishes(data=str(few), weights=str(digits), tune="full"))[0].train.optim
 
 
 def test_looking_for_a_rate_changes_nothing(digits: Path, few: Path) -> None:
@@ -212,7 +214,7 @@ def test_a_short_budget_holds_what_comes_before_the_first_step(
         return network
 
     monkeypatch.setattr(start, "build_network", build)
-    run, _ = choose(Wishes(data=str(few), weights=str(digits), batch=32, budget="5s"))
+    run, _ = choose(Wishes(data=str(few), weights=str(digits), batch=32, budget="5s", tune="full"))
     run = adjust(run, ["train.precision=fp32", "train.optim.lr=0.3"])
     prepared = prepare(run.data)
     monkeypatch.setattr(time, "monotonic", lambda: machine.seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vitreous.comparison.standing import Standing
+from vitreous.comparison.statistics import over_pictures
 
 _UNEVEN = 1.25  # ratio of two seeds' steps in the same time above which the machine was not the same for both
 
@@ -37,13 +38,15 @@ def _short(arms: Sequence[Standing]) -> str:
 def _blind(arms: Sequence[Standing]) -> str:
     """That some arms are no better than what hardly sees."""
     floor = max((run.floor for arm in arms for run in arm.runs), default=0.0)
-    blind = [arm.name for arm in arms if arm.accuracy < floor]
-    if not blind:
-        return ""
-    return (
-        f"A linear classifier on thumbnails of 8 x 9 pixels is right on {floor:.1%} of the test pictures, more often "
-        f"than {', '.join(blind)}: that has learned too little to be judged."
-    )
+    below = [arm.name for arm in arms if over_pictures(arm.right)[1] < floor]
+    alike = [arm.name for arm in arms if over_pictures(arm.right)[0] <= floor and arm.name not in below]
+    said = f"A linear classifier on thumbnails of 8 x 9 pixels is right on {floor:.1%} of the test pictures"
+    if below:
+        return f"{said}, more often than {', '.join(below)}: too little was learned there to be judged."
+    if alike and floor:
+        why = "either these pictures ask for no more, or more --budget is needed"
+        return f"{said}, and {', '.join(alike)} cannot be shown to be better: {why}."
+    return ""
 
 
 def _uneven(arms: Sequence[Standing]) -> str:

@@ -51,10 +51,12 @@ class Growth:
 
     Attributes:
         pictures, accuracies: the points, from few pictures to many.
+        seeds: of each point, the fewest.
         law: through them; None with too few of them.
     """
 
     name: str
+    seeds: int
     pictures: tuple[int, ...]
     accuracies: tuple[float, ...]
     law: Law | None
@@ -70,8 +72,12 @@ class Growth:
         if law.high < _NOTHING:
             return f"{what}: less than 0.1 points; its curve is flat."
         if law.low < _NOTHING:
-            return f"{what}: between nothing and {100 * law.high:.1f} points; its curve cannot tell."
-        return f"{what}: about +{100 * law.gain:.1f} points ({span}), if its curve goes on as it has."
+            return f"{what}: its curve cannot tell what they would bring ({span} points){self.luck()}."
+        return f"{what}: about +{100 * law.gain:.1f} points ({span}), if its curve goes on as it has{self.luck()}."
+
+    def luck(self) -> str:
+        """What is to be said of one seed, as the end of a sentence."""
+        return "; one seed each, so luck of the seed is not in this interval" if self.seeds < 2 else ""
 
 
 def growth(name: str, pictures: Sequence[int], right: Sequence[Right], *, seed: int = 0) -> Growth | None:
@@ -90,6 +96,7 @@ def growth(name: str, pictures: Sequence[int], right: Sequence[Right], *, seed: 
     errors = np.stack([1 - r.mean(axis=0) for r in answers], axis=1)  # (n, f)
     return Growth(
         name=name,
+        seeds=min(map(len, answers)),
         pictures=tuple(int(v) for v in sizes),
         accuracies=tuple(float(v) for v in 1 - errors.mean(axis=0)),
         law=_law(sizes, errors, answers, np.random.default_rng(seed)) if len(sizes) >= _FRACTIONS else None,

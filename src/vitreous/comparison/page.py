@@ -31,7 +31,7 @@ def render(found: Comparison) -> str:
         "lead": f"{lead}." if rest else lead,
         "rest": rest[:1].upper() + rest[1:],
         "found": found,
-        "title": f"{len(trained)} models on {source}",
+        "title": f"{len(trained)} model{'s' if len(trained) != 1 else ''} on {source}",
         "counts": {side: f"{count:,}" for side, count in found.data["counts"].items()},
         "rows": (rows := [_row(arm) for arm in found.whole]),
         "priced": [row for row in rows if row["scores"]],

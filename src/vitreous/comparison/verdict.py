@@ -89,21 +89,39 @@ def judge(arms: Sequence[Contender], *, share: float = 0.15, guess: float = 0.0)
             )
         return Judgement("No arm finished, so there is nothing to compare; the reasons are in the table.", [], [])
     best = max(ranked, key=lambda arm: arm.accuracy)
-    if len(ranked) > 1 and over_pictures(best.right)[0] <= guess:
-        judged = Judgement(_nothing(best, guess), [], [pair(*ranked[:2])])
-    elif all(kinds):
+    if over_pictures(best.right)[0] <= guess:  # then nor can it be shown what attention or a teacher was worth
+        held = [*([pair(*ranked[:2])] if len(ranked) > 1 else []), *attention(ranked)[1], *teaching(ranked)[1]]
+        return Judgement(_nothing(best, guess), said, distinct(held))
+    if all(kinds):
         judged = _both(kinds[0], kinds[1], share)
     elif len(ranked) == 1:
         only = ranked[0]
-        alone = f"Only {only.name} {'can be judged' if flattered else 'finished'}"
-        text = f"{alone}, with {only.accuracy:.1%} on test; there is nothing to compare it with."
+        low, high = over_pictures(only.right)
+        text = (
+            f"{only.name} gets {only.accuracy:.1%} of the test pictures right (95 % interval {low:.1%} to {high:.1%}); "
+            f"there is no other that {'can be judged' if flattered else 'finished'} to compare it with."
+        )
         judged = Judgement(text, [], [], only.name)
     else:
         top = pair(*ranked[:2])
         judged = Judgement(sentence(top, share), [], [top], choice(top).name)
-    for remarks, pairs in (attention(ranked), teaching(ranked)):
+    for remarks, pairs in (_named(ranked, share), attention(ranked), teaching(ranked)):
         judged = judged._replace(remarks=[*judged.remarks, *remarks], pairs=[*judged.pairs, *pairs])
     return judged._replace(remarks=[*judged.remarks, *said], pairs=distinct(judged.pairs))
+
+
+def _named(ranked: Sequence[Contender], share: float) -> tuple[list[str], list[Pair]]:
+    """The best two without the twins, that nobody asked for, where one of these is among the best two from scratch."""
+    scratch = [arm for arm in ranked if arm.is_scratch]
+    named = [arm for arm in scratch if arm.mixer in (None, "attention") and not arm.untaught]
+    if len(named) < 2 or named[:2] == scratch[:2]:
+        return [], []
+    top = pair(*named[:2])
+    return [f"Without the twins of {_owner(named)}: {sentence(top, share)}"], [top]
+
+
+def _owner(named: Sequence[Contender]) -> str:
+    return next((arm.name for arm in named if arm.mixer == "attention"), "the transformer")
 
 
 def distinct(pairs: Sequence[Pair]) -> list[Pair]:
@@ -118,7 +136,7 @@ def _nothing(best: Contender, guess: float) -> str:
     """That no arm is to be recommended; the test part may be too small to show what it has learned."""
     low, high = over_pictures(best.right)
     return (
-        f"None of the models can be shown to have learned to tell these classes: the best on test, {best.name}, gets "
+        f"No model can be shown to have learned to tell these classes: the best on test, {best.name}, gets "
         f"{best.accuracy:.1%} right (95 % interval {low:.1%} to {high:.1%}), and always naming the commonest class "
         f"{guess:.1%}; give them a longer --budget, or more pictures."
     )
@@ -178,7 +196,7 @@ def advice(found: Difference, share: float) -> str:
     if need.seeds is not None and need.seeds <= 100 and found.seeds > 1:
         ways.append(f"about {max(need.seeds - found.seeds, 1)} more seeds")
     if not ways:
-        return "so small a difference cannot be told from noise by any number of pictures or seeds that one can have"
+        return "so small a difference neither more test pictures alone nor more seeds alone would tell from noise"
     return f"{' or '.join(ways)} would tell, if the difference is as large as it looks"
 
 
@@ -195,7 +213,7 @@ def attention(ranked: Sequence[Contender]) -> tuple[list[str], list[Pair]]:
     earned = all(p.found.low > 0 for p in pairs)
     harmed = any(p.found.high < 0 for p in pairs)
     verdict = "earned its time" if earned else "did not pay" if harmed else "did not show that it earns its time"
-    return [f"Attention {verdict} on these pictures: {said}."], pairs
+    return [f"Attention {verdict} on these pictures: {said}{of_seeds(pairs[0].found)}."], pairs
 
 
 def teaching(ranked: Sequence[Contender]) -> tuple[list[str], list[Pair]]:
@@ -208,7 +226,7 @@ def teaching(ranked: Sequence[Contender]) -> tuple[list[str], list[Pair]]:
     pairs, said = _held(taught, [(arm, arm.name) for arm in (alone, *twins)])
     gain = pairs[0].found
     verdict = "helped" if gain.low > 0 else "did harm" if gain.high < 0 else "did not show that it helps"
-    return [f"The teacher {taught.teacher} {verdict} on these pictures: {said}."], pairs
+    return [f"The teacher {taught.teacher} {verdict} on these pictures: {said}{of_seeds(gain)}."], pairs
 
 
 def _held(own: Contender, others: Sequence[tuple[Contender, str]]) -> tuple[list[Pair], str]:

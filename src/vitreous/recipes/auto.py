@@ -105,15 +105,15 @@ def _finished(run: Run, wishes: Wishes, seen: Glance, reasons: list[str]) -> Run
     if wishes.model == "auto" and run.weights is None and "network.model" not in named(wishes.set):
         wide = scratch.widen(adjust(run, wishes.set), seen.training, reasons)  # only then is known how long it is
         run = replace(run, network=replace(run.network, model=wide.network.model))
-    learned = wishes.tune is None and transfer.learned(run)
-    if learned:
+    own = wishes.tune is None and transfer.homegrown(run)
+    if own:
         run = transfer.going_on(run, reasons)
     elif run.weights is not None:
         return adjust(transfer.tuned(run, wishes, reasons), wishes.set)
     if wishes.recipe == "plain":
         return adjust(scratch.plain(run, reasons), wishes.set)
     run = adjust(run, wishes.set)  # only now is known how long it is
-    if (run.weights is not None and not learned) or "task.augment.policy" in named(wishes.set):
+    if (run.weights is not None and not own) or "task.augment.policy" in named(wishes.set):
         return run
     return scratch.vary(run, seen.training, reasons)
 

@@ -131,24 +131,32 @@ def _size(weights: Weights, reasons: list[str]) -> int:
     return size
 
 
-def learned(run: Run) -> bool:
-    """Whether the weights of ``run`` are those of a run of ours that learned without labels."""
+def homegrown(run: Run) -> bool:
+    """Whether the weights of ``run`` are those of a run of ours that began from scratch, or learned without labels."""
     place = None if run.weights is None else Path(run.weights)
-    return place is not None and (place / CARD).is_file() and "pretrain" in RunFolder(place).load_card()
+    if place is None or not (place / CARD).is_file():
+        return False
+    card = RunFolder(place).load_card()
+    return "pretrain" in card or str(card.get("initialisation", "")).startswith("scratch")
 
 
 def going_on(run: Run, reasons: list[str]) -> Run:
-    """``run``, which is as from scratch, from weights that were learned without labels, on few pictures and not long.
+    """``run``, which is as from scratch, from weights that have seen few pictures, and not for long.
 
     Such features are far from those of published weights: rates that spare them cost more than they keep
-    (docs/pretrain.md). What they are worth as they are is the first evaluation, so the run ends no worse; their
-    classifier, if they have one, is softened after it.
+    (docs/transfer.md). What they are worth as they are is the first evaluation, so the run ends no worse; the
+    classifier that was solved for it is softened afterwards.
     """
     reasons.append(
-        "weights that were learned without labels: trained on as from scratch, with all its rates and variation, which "
-        "was better than sparing them (docs/pretrain.md); --tune full spares them"
+        "weights that a run from scratch or without labels has learned: trained on as from scratch, with all its rates "
+        "and variation, which was better than sparing them (docs/transfer.md); --tune full spares them"
     )
-    return replace(run, train=replace(run.train, evaluate_first=True), task=replace(run.task, soften=True))
+    return replace(
+        run,
+        tune=TuneConfig(probe=True),
+        train=replace(run.train, evaluate_first=True),
+        task=replace(run.task, soften=True),
+    )
 
 
 def tuned(run: Run, wishes: Wishes, reasons: list[str]) -> Run:

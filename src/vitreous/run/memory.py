@@ -13,6 +13,7 @@ from vitreous.models.describe import describe, kept
 from vitreous.run.plan import Run
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")  # what a container may use, where there is one
+_OURS = 0.85  # of the memory; the rest is the system's, the pictures' and the libraries'
 _MOMENTS = {"adamw": 2, "muon": 1, "sgd": 1}
 
 
@@ -29,10 +30,11 @@ def require_memory(run: Run, place: torch.device | None = None, *, world: int = 
         UsageError: says how much is needed and how much there is.
     """
     network, optim = run.network, run.train.optim
-    copies = 2 + _MOMENTS[optim.name] + (optim.ema is not None)
+    # weights, gradients, and these in 16 bits; of the average there is a second while it is evaluated
+    copies = 2.5 + _MOMENTS[optim.name] + 2 * (optim.ema is not None)
     needed = 4 * copies * describe(network.model, network.size, network.classes, network.options).params
     there = memory(place)
-    if needed > there:
+    if needed > _OURS * there:
         raise UsageError(
             f"To train {network.model} takes {needed / 1e9:.0f} GB for weights, gradients and moments, before the "
             f"first picture, and there are {there / 1e9:.0f} GB; choose a smaller model."
@@ -42,8 +44,8 @@ def require_memory(run: Run, place: torch.device | None = None, *, world: int = 
     at_once = -(-run.train.batch // (world * run.train.accumulate))
     # as if all of it were in 16 bits, and less of it for a method that hides most of a picture
     each = kept(network.model, network.size, network.options) * _seen(run) / 2
-    if needed + at_once * each > there:
-        fitting = int((there - needed) / each)
+    if needed + at_once * each > _OURS * there:
+        fitting = int((_OURS * there - needed) / each)
         remedy = f"--batch {1 << fitting.bit_length() - 1} or less" if fitting else "a smaller model or --size"
         raise UsageError(
             f"To train {network.model} on {counted(at_once)} at once takes more than "
