@@ -55,7 +55,7 @@ def test_an_arm_that_cannot_be_does_not_lose_the_others(compared, capsys):
     good, bad = found["arms"]
     assert good["name"] == "resnet20_cifar" and good["initialisation"] == "scratch" and bad["accuracy"] is None
     assert "14" in bad["failed"]["0"]
-    assert "nothing to compare it with" in found["verdict"]
+    assert found["verdict"].startswith("No model can be shown to have learned")  # in two steps
     assert good["latency_ms"] > 0 and good["parameters"] == describe("resnet20_cifar", 32, 2).params
 
 

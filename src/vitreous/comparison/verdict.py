@@ -192,9 +192,11 @@ def advice(found: Difference, share: float) -> str:
     ways = []
     if need.pictures is not None and need.pictures < _REACH:
         more = max(need.pictures - found.pictures, 1)
-        ways.append(f"about {_round(more):,} more test pictures ({_round(more / share):,} more in all, at this split)")
+        many = f"{_round(more):,} more test picture{'s' if _round(more) > 1 else ''}"
+        ways.append(f"about {many} ({_round(more / share):,} more in all, at this split)")
     if need.seeds is not None and need.seeds <= 100 and found.seeds > 1:
-        ways.append(f"about {max(need.seeds - found.seeds, 1)} more seeds")
+        seeds = max(need.seeds - found.seeds, 1)
+        ways.append(f"about {seeds} more seed{'s' if seeds > 1 else ''}")
     if not ways:
         return "so small a difference neither more test pictures alone nor more seeds alone would tell from noise"
     return f"{' or '.join(ways)} would tell, if the difference is as large as it looks"
