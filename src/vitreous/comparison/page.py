@@ -51,7 +51,8 @@ def render(found: Comparison) -> str:
 
 
 def _row(arm: Standing) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": arm.name, "begun": arm.begun, "network": arm.network, "scores": None}
+    said = [arm.network, "" if arm.name.endswith(f", {arm.begun}") else arm.begun]
+    row: dict[str, Any] = {"name": arm.name, "said": [words for words in said if words], "scores": None}
     if not arm.runs:
         return row
     over, first = arm.over_pictures, arm.runs[0]
