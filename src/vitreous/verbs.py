@@ -123,7 +123,8 @@ def train(
         with this tag; `vitreous models NAME` lists them. With --weights FILE that file is taken for them.
     tune
         What becomes of these weights: a classifier on frozen features, in under a minute (frozen), followed by all
-        weights (full, the default) or by terms of low rank (lora, for little memory); or all at once (plain).
+        weights at low rates (full, the default but for runs from scratch) or by terms of low rank (lora, for little
+        memory); or all at once (plain).
     teacher
         Learn from a frozen network beside the labels: a run folder; hub:NAME or hub:NAME.TAG, published weights; or
         a model such as resnet20_cifar, which is trained first on the same pictures, with 40 % of the budget.

@@ -164,7 +164,8 @@ def test_a_pupil_is_held_against_itself_alone_and_attention_is_judged_without_th
         arm("auto, taught by cnn", 0.95, teacher="cnn", untaught="auto"),
     ]
     found = judge(arms)
-    attention, teacher = found.remarks
+    named, attention, teacher = found.remarks
+    assert named.startswith("Without the twins of auto: Use auto, taught by cnn")
     assert (
         attention.startswith("Attention did not pay") and "auto -5.0 points" in attention and "taught" not in attention
     )
@@ -172,8 +173,8 @@ def test_a_pupil_is_held_against_itself_alone_and_attention_is_judged_without_th
     assert " against auto and +10.0 points" in teacher and teacher.endswith(" against auto without attention.")
     assert [(a, b) for a, b, _ in (p.named() for p in found.pairs)] == [
         ("auto, taught by cnn", "auto without attention"),  # the two first, who need not be held twice
-        ("auto", "auto without attention"),
         ("auto, taught by cnn", "auto"),
+        ("auto", "auto without attention"),
     ]
 
 

@@ -291,7 +291,7 @@ def test_it_is_trained_on_as_from_scratch_unless_it_is_to_be_spared(photos, lear
     assert own.train == replace(fresh.train, evaluate_first=True) and own.tune.probe
     assert own.task == replace(fresh.task, soften=True)
     assert own.network.model == fresh.network.model and own.task.augment.policy == "trivial"
-    assert any("without labels has learned" in reason and "--tune full" in reason for reason in reasons)
+    assert any("began from scratch in a run of ours" in reason and "--tune full" in reason for reason in reasons)
     spared, _ = choose(Wishes(data=str(photos), weights=str(learned), tune="full", epochs=60))
     assert spared.train.optim.name == "adamw" and spared.train.optim.layer_decay < 1 and spared.tune.probe
 
@@ -311,11 +311,18 @@ def test_a_classifier_that_was_solved_does_not_wreck_its_features(photos, learne
     assert soft < 1.05 * math.log(10) < hard
 
 
-def test_a_supervised_run_from_scratch_is_trained_on_alike_and_one_from_weights_is_spared(photos, trained, tmp_path):
-    run, _ = choose(Wishes(data=str(photos), weights=str(trained), epochs=60))
-    assert run.task.soften and run.tune.probe and run.tune.guard == "off" and run.train.optim.name == "muon"
-    vt.train(photos, weights=trained, tune="frozen", out=tmp_path / "second", quiet=True)
-    spared, _ = choose(Wishes(data=str(photos), weights=str(tmp_path / "second"), epochs=60))
+def test_what_began_from_scratch_is_trained_on_alike_and_what_began_with_weights_of_others_is_spared(
+    photos, trained, tmp_path
+):
+    few = {"epochs": 1, "quiet": True, "set": ["train.batch=16", "train.precision=fp32"]}
+    vt.train(photos, weights=trained, out=tmp_path / "second", **few)
+    for own in (trained, tmp_path / "second"):
+        run, _ = choose(Wishes(data=str(photos), weights=str(own), epochs=60))
+        assert run.task.soften and run.tune.probe and run.tune.guard == "off" and run.train.optim.name == "muon"
+    name = json.loads((trained / "card.json").read_text())["network"]["model"]
+    file = trained / "weights.safetensors"
+    vt.train(photos, weights=file, model=name, size=32, tune="frozen", out=tmp_path / "file", quiet=True)
+    spared, _ = choose(Wishes(data=str(photos), weights=str(tmp_path / "file"), epochs=60))
     assert not spared.task.soften and spared.tune.guard == "lower" and spared.train.optim.name == "adamw"
 
 
@@ -339,7 +346,7 @@ def test_what_learned_nothing_is_judged_already(photos, tmp_path, capsys, monkey
     assert main(["pretrain", str(photos), *arguments, *(f"--set={change}" for change in still)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "No step made the features better" in said and "--weights" not in said
-    assert f"the same with a longer --budget, or without it: vitreous train {photos}" in said
+    assert f"the same with a longer --budget, or train without these weights: vitreous train {photos}" in said
 
 
 def test_a_whole_verdict(photos, tmp_path, capsys):

@@ -19,8 +19,8 @@ def test_what_is_needed_and_what_there_is(monkeypatch: pytest.MonkeyPatch) -> No
     weights = 4 * sum(p.numel() for p in vt.create("vit_pico_patch4_32", classes=10).parameters())
     run = replace(run, train=replace(run.train, batch=1))
     picture = describe.kept("vit_pico_patch4_32", 32) // 2  # in 16 bits
-    copies = 5.5  # weights, gradients, both in 16 bits, Muon's momentum, the running average twice
-    for there, fits in ((copies * weights - 1, False), ((copies * weights + picture) / 0.85 + 1, True)):
+    copies = 4  # weights, gradients, Muon's momentum, the running average
+    for there, fits in ((copies * weights / 0.85 - 2, False), ((copies * weights + picture) / 0.85 + 2, True)):
         monkeypatch.setattr(memory, "memory", lambda place, there=there: there)
         if fits:
             memory.require_memory(run)
@@ -31,22 +31,25 @@ def test_what_is_needed_and_what_there_is(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_giant_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "memory", lambda place: 24 * 10**9)
-    with pytest.raises(vt.UsageError, match=r"gigantic.* takes 41 GB .* there are 24 GB"):
+    with pytest.raises(vt.UsageError, match=r"gigantic.* takes 29 GB .* of 24 GB about 20 can be used"):
         vt.train("digits", model="vit_gigantic_patch14_224", epochs=1, size=28, out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["vit_pico_patch4_32", "hybrid_tiny_32", "resnet20_cifar"])
-def test_what_a_picture_leaves_in_memory_is_what_autograd_holds(name: str) -> None:
-    backbone, held = vt.create(name, classes=10).backbone.train(), {}
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("vit_pico_patch4_32", 32), ("vit_pico_patch4_32", 96), ("hybrid_tiny_32", 32), ("resnet20_cifar", 32)],
+)
+def test_what_a_picture_leaves_in_memory_is_at_most_what_autograd_holds(name: str, size: int) -> None:
+    backbone, held = vt.create(name, classes=10, size=size).backbone.train(), {}
     with torch.autograd.graph.saved_tensors_hooks(
         lambda tensor: held.setdefault(tensor.untyped_storage().data_ptr(), tensor), lambda tensor: tensor
     ):
-        features = backbone(torch.randn(2, 3, 32, 32))
+        features = backbone(torch.randn(2, 3, size, size))
     assert features.pooled.requires_grad
     own = {parameter.untyped_storage().data_ptr() for parameter in backbone.parameters()}
     bytes_ = sum(tensor.untyped_storage().nbytes() for place, tensor in held.items() if place not in own)
-    assert describe.kept(name, 32) == pytest.approx(bytes_ / 2, rel=0.15)
+    assert 0.75 * bytes_ / 2 < describe.kept(name, size) <= 1.02 * bytes_ / 2
 
 
 @pytest.mark.parametrize(

@@ -144,8 +144,15 @@ def test_the_entropy_of_attention_is_that_of_its_weights() -> None:
     ],
 )
 def test_what_is_told_of_the_features(before: float, after: float, asked: int, step: int, expected: str) -> None:
-    said = told({"linear": before}, {"linear": after}, asked, "of the untrained network", step)
+    first, kept = ({"linear": share, "neighbours": share} for share in (before, after))
+    said = told(first, kept, asked, "of the untrained network", step)
     assert expected in said and said.endswith(".")
+
+
+def test_features_are_judged_by_the_mean_of_both_probes_as_they_are_chosen() -> None:
+    first, kept = {"linear": 0.9, "neighbours": 0.4}, {"linear": 0.8, "neighbours": 0.8}
+    said = told(first, kept, 500, "of the untrained network", 9)
+    assert "became better" in said and "80.0% of the time, before 90.0%" in said and "80.0%, before 40.0%" in said
 
 
 # ---------------------------------------------------------------- with and without labels

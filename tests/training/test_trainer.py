@@ -312,6 +312,38 @@ def test_a_task_begins_after_the_first_evaluation_and_once(make, program, outcom
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
 
 
+def test_a_task_begins_anew_where_it_goes_back_to_the_beginning(make, program):
+    class Beginning(program.Sorting):
+        begun = ()
+
+        def begin(self):
+            with torch.no_grad():
+                for parameter in self.network.parameters():
+                    parameter.mul_(0.5)
+            self.begun += (next(self.network.parameters()).detach().clone(),)
+
+    data = program.Blobs(spoil=dict.fromkeys(range(2, 5), math.nan))
+    trainer = make(task=Beginning(program.Network()), data=data, evaluate_first=True, optim={"ema": 0.9})
+    trainer.fit()
+    first, again = trainer.task.begun
+    assert torch.equal(first, again)
+
+
+def test_the_average_begins_with_what_the_task_begins_with(make, program):
+    class Beginning(program.Sorting):
+        def begin(self):
+            with torch.no_grad():
+                for parameter in self.network.parameters():
+                    parameter.mul_(1e-6)
+
+    still = {"ema": 0.9, "lr": 1e-9, "muon_lr": 1e-9}
+    trainer = make(task=Beginning(program.Network()), optim=still, steps=1, evaluate_every=None)
+    large = {name: p.detach().norm() for name, p in trainer.task.network.named_parameters()}
+    fitted = trainer.fit()
+    small = {name: float(fitted.weights[name].norm() / norm) for name, norm in large.items() if norm}
+    assert max(small.values()) < 1e-3, small
+
+
 def test_no_steps_only_measure(make, tmp_path):
     trainer = make(steps=0, evaluate_first=True, evaluate_every=None)
     before = {name: t.clone() for name, t in trainer.task.network.state_dict().items()}

@@ -37,7 +37,9 @@ def pretrained(run: Predictor) -> int:
     table.add_row("report", escape(f"{run.folder}/report.html"))
     own = shlex.quote(data["source"]) if run.classes else "LABELLED-PICTURES"
     if run.card["selection"]["step"] == 0:
-        table.add_row("next", escape(f"the same with a longer --budget, or without it: vitreous train {own}"))
+        table.add_row(
+            "next", escape(f"the same with a longer --budget, or train without these weights: vitreous train {own}")
+        )
     else:
         table.add_row("next", escape(f"vitreous train {own} --weights {shlex.quote(str(run.folder))}"))
     console.print(table, soft_wrap=True)

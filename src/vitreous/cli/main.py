@@ -187,9 +187,11 @@ def _terminable() -> Iterator[None]:
     """SIGTERM ends the work inside like Ctrl-C: with a word, and with files closed."""
 
     def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
         raise _Terminated
 
-    if threading.current_thread() is not threading.main_thread():
+    # one of several processes may wait for the others inside a library, which no exception would end
+    if threading.current_thread() is not threading.main_thread() or "WORLD_SIZE" in os.environ:
         yield
         return
     before = signal.signal(signal.SIGTERM, stop)

@@ -51,7 +51,7 @@ class Growth:
 
     Attributes:
         pictures, accuracies: the points, from few pictures to many.
-        seeds: of each point, the fewest.
+        seeds: of each point, the most.
         law: through them; None with too few of them.
     """
 
@@ -96,7 +96,7 @@ def growth(name: str, pictures: Sequence[int], right: Sequence[Right], *, seed: 
     errors = np.stack([1 - r.mean(axis=0) for r in answers], axis=1)  # (n, f)
     return Growth(
         name=name,
-        seeds=min(map(len, answers)),
+        seeds=max(map(len, answers)),
         pictures=tuple(int(v) for v in sizes),
         accuracies=tuple(float(v) for v in 1 - errors.mean(axis=0)),
         law=_law(sizes, errors, answers, np.random.default_rng(seed)) if len(sizes) >= _FRACTIONS else None,

@@ -113,7 +113,7 @@ def judge(arms: Sequence[Contender], *, share: float = 0.15, guess: float = 0.0)
 def _named(ranked: Sequence[Contender], share: float) -> tuple[list[str], list[Pair]]:
     """The best two without the twins, that nobody asked for, where one of these is among the best two from scratch."""
     scratch = [arm for arm in ranked if arm.is_scratch]
-    named = [arm for arm in scratch if arm.mixer in (None, "attention") and not arm.untaught]
+    named = [arm for arm in scratch if arm.mixer in (None, "attention")]
     if len(named) < 2 or named[:2] == scratch[:2]:
         return [], []
     top = pair(*named[:2])
@@ -198,7 +198,7 @@ def advice(found: Difference, share: float) -> str:
         seeds = max(need.seeds - found.seeds, 1)
         ways.append(f"about {seeds} more seed{'s' if seeds > 1 else ''}")
     if not ways:
-        return "so small a difference neither more test pictures alone nor more seeds alone would tell from noise"
+        return "no number of test pictures or of seeds that one can have would, alone, tell so small a difference"
     return f"{' or '.join(ways)} would tell, if the difference is as large as it looks"
 
 
@@ -215,7 +215,9 @@ def attention(ranked: Sequence[Contender]) -> tuple[list[str], list[Pair]]:
     earned = all(p.found.low > 0 for p in pairs)
     harmed = any(p.found.high < 0 for p in pairs)
     verdict = "earned its time" if earned else "did not pay" if harmed else "did not show that it earns its time"
-    return [f"Attention {verdict} on these pictures: {said}{of_seeds(pairs[0].found)}."], pairs
+    return [
+        f"Attention {verdict} on these pictures: {said}{of_seeds(min(pairs, key=lambda p: p.found.seeds).found)}."
+    ], pairs
 
 
 def teaching(ranked: Sequence[Contender]) -> tuple[list[str], list[Pair]]:

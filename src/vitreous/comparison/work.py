@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from vitreous.config import diff, to_dict
+from vitreous.config import diff, from_dict, to_dict
 from vitreous.errors import UsageError
 from vitreous.run.plan import Run, read_json, to_json
 from vitreous.store.checkpoint import RUN, RunFolder
@@ -94,7 +94,7 @@ def refuse_another(job: Job) -> None:
     if not (job.place / RUN).exists():
         return
     # what was asked for: a run settles some of its settings when it begins, and run.json holds those
-    changes = diff(read_json(_settings(job)), to_dict(job.run))
+    changes = diff(to_dict(from_dict(Run, read_json(_settings(job)))), to_dict(job.run))
     if changes:
         path, before, now = changes[0]
         raise UsageError(

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitreous import models
+from vitreous.layers.attention import Attend
 from vitreous.models.backbone import Backbone
 
 
@@ -49,19 +50,27 @@ def describe(
 
 
 def kept(name: str, size: int, options: Mapping[str, Any] | None = None) -> int:
-    """Bytes that one picture of ``size`` pixels leaves in memory for the way back, in float32, as training has it.
+    """Bytes that one picture of ``size`` pixels at least leaves in memory for the way back, in float32.
+
+    What attention itself keeps is not counted: fused kernels never hold its (n, n) weights.
 
     Raises:
         UsageError: as ``describe``.
     """
     backbone, pictures = outline(name, size, options).train(), 2  # batch norms want two
     held: dict[int, int] = {}
+    inside: list[nn.Module] = []
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        held[storage._cdata] = storage.nbytes()
+        if not inside:
+            storage = tensor.untyped_storage()
+            held[storage._cdata] = storage.nbytes()
         return tensor
 
+    for module in backbone.modules():
+        if isinstance(module, Attend):
+            module.register_forward_pre_hook(lambda attend, _: inside.append(attend))
+            module.register_forward_hook(lambda *_: inside.clear())
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         features = backbone(torch.empty(pictures, 3, size, size, device="meta"))
     for parameter in backbone.parameters():

@@ -43,7 +43,9 @@ def refuse(data: str, out: str | Path | None, changes: Sequence[str] = (), *, al
         question = ask(data, Predictor.load(out), changes, allow_bad=allow_bad)
     except VitreousError:
         raise earlier from None
-    raise UsageError(f"{out} is whole, and its verdict was stopped; go on with: {again(question, out)}")
+    raise UsageError(
+        f"{out} is whole, and its verdict was stopped; choose another --out, or go on with: {again(question, out)}"
+    )
 
 
 def examine(data: DataConfig, *, quiet: bool) -> None:

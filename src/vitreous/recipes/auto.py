@@ -107,7 +107,7 @@ def _finished(run: Run, wishes: Wishes, seen: Glance, reasons: list[str]) -> Run
         run = replace(run, network=replace(run.network, model=wide.network.model))
     own = wishes.tune is None and transfer.homegrown(run)
     if own:
-        run = transfer.going_on(run, reasons)
+        run = transfer.grown(run, reasons)
     elif run.weights is not None:
         return adjust(transfer.tuned(run, wishes, reasons), wishes.set)
     if wishes.recipe == "plain":

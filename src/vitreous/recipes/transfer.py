@@ -21,7 +21,7 @@ from vitreous.models.describe import has_attention, outline
 from vitreous.network import NetworkConfig
 from vitreous.recipes import scratch
 from vitreous.recipes.wishes import Wishes, named
-from vitreous.run.plan import Run, TuneConfig
+from vitreous.run.plan import Run, TuneConfig, read_run
 from vitreous.store.checkpoint import CARD, RunFolder
 from vitreous.training.optim import OptimConfig
 from vitreous.weights import ledger, pretrained
@@ -132,15 +132,16 @@ def _size(weights: Weights, reasons: list[str]) -> int:
 
 
 def homegrown(run: Run) -> bool:
-    """Whether the weights of ``run`` are those of a run of ours that began from scratch, or learned without labels."""
-    place = None if run.weights is None else Path(run.weights)
-    if place is None or not (place / CARD).is_file():
-        return False
-    card = RunFolder(place).load_card()
-    return "pretrain" in card or str(card.get("initialisation", "")).startswith("scratch")
+    """Whether the weights of ``run`` are those of a run of ours that began from scratch, or with such a run."""
+    place = run.weights
+    while place is not None:
+        if not (Path(place) / CARD).is_file():  # a file, published ones, or a run that is gone
+            return False
+        place = read_run(RunFolder(Path(place))).weights
+    return run.weights is not None
 
 
-def going_on(run: Run, reasons: list[str]) -> Run:
+def grown(run: Run, reasons: list[str]) -> Run:
     """``run``, which is as from scratch, from weights that have seen few pictures, and not for long.
 
     Such features are far from those of published weights: rates that spare them cost more than they keep
@@ -148,8 +149,8 @@ def going_on(run: Run, reasons: list[str]) -> Run:
     classifier that was solved for it is softened afterwards.
     """
     reasons.append(
-        "weights that a run from scratch or without labels has learned: trained on as from scratch, with all its rates "
-        "and variation, which was better than sparing them (docs/transfer.md); --tune full spares them"
+        "weights that began from scratch in a run of ours: trained on as from scratch, with all its rates and "
+        "variation, which was better than sparing them (docs/transfer.md); --tune full spares them"
     )
     return replace(
         run,

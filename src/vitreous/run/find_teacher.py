@@ -59,7 +59,7 @@ def own_run(run: Run, left: float | None) -> Run:
     return replace(
         run,
         network=_fresh(run, config.place),
-        task=replace(run.task, label_smoothing=0.0, locate=0.0),
+        task=replace(run.task, label_smoothing=0.0, locate=0.0, soften=False),
         train=replace(train, plan=config.plan, optim=OptimConfig() if run.weights else train.optim, **lengths),
         weights=None,
         tune=replace(run.tune, probe=False, lora=None),

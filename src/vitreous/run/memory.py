@@ -29,27 +29,29 @@ def require_memory(run: Run, place: torch.device | None = None, *, world: int = 
     Raises:
         UsageError: says how much is needed and how much there is.
     """
-    network, optim = run.network, run.train.optim
-    # weights, gradients, and these in 16 bits; of the average there is a second while it is evaluated
-    copies = 2.5 + _MOMENTS[optim.name] + 2 * (optim.ema is not None)
+    network, train, averaged = run.network, run.train, run.train.optim.ema is not None
+    copies = 2 + _MOMENTS[train.optim.name] + averaged
+    if train.budget_seconds is not None and train.plan is None:  # the steps that are timed are undone
+        copies += 1 + averaged
     needed = 4 * copies * describe(network.model, network.size, network.classes, network.options).params
-    there = memory(place)
-    if needed > _OURS * there:
+    ours = _OURS * memory(place)
+    room = f"of {memory(place) / 1e9:.0f} GB about {ours / 1e9:.0f} can be used"
+    if needed > ours:
         raise UsageError(
             f"To train {network.model} takes {needed / 1e9:.0f} GB for weights, gradients and moments, before the "
-            f"first picture, and there are {there / 1e9:.0f} GB; choose a smaller model."
+            f"first picture, and {room}; choose a smaller model."
         )
     if run.tune.lora is not None:  # of frozen weights little has to be kept
         return
     at_once = -(-run.train.batch // (world * run.train.accumulate))
     # as if all of it were in 16 bits, and less of it for a method that hides most of a picture
     each = kept(network.model, network.size, network.options) * _seen(run) / 2
-    if needed + at_once * each > _OURS * there:
-        fitting = int((_OURS * there - needed) / each)
+    if needed + at_once * each > ours:
+        fitting = int((ours - needed) / each)
         remedy = f"--batch {1 << fitting.bit_length() - 1} or less" if fitting else "a smaller model or --size"
         raise UsageError(
             f"To train {network.model} on {counted(at_once)} at once takes more than "
-            f"{(needed + at_once * each) / 1e9:.0f} GB, and there are {there / 1e9:.0f} GB; choose {remedy}."
+            f"{(needed + at_once * each) / 1e9:.0f} GB, and {room}; choose {remedy}."
         )
 
 

@@ -157,16 +157,18 @@ def told(first: Mapping[str, float], kept: Mapping[str, float], asked: int, begu
         there = {name: (first[name], kept[name]) for name in ("loss", "rank") if first.get(name) and kept.get(name)}
         went = ", ".join(f"the {name} went from {a:.3g} to {b:.3g}" for name, (a, b) in there.items())
         return f"Without labels nobody can tell whether the features became better{': ' if went else ''}{went}."
-    before, after = first["linear"], kept["linear"]
+    before, after = (0.5 * (found["linear"] + found["neighbours"]) for found in (first, kept))  # as ``Watcher`` scores
     deviation = math.sqrt((before * (1 - before) + after * (1 - after)) / max(asked, 1))
     found = (
-        f"on {counted(asked)} of validation a linear classifier on them is right {after:.1%} of the time, before "
-        f"{before:.1%}"
+        f"on {counted(asked)} of validation a linear classifier on them is right {kept['linear']:.1%} of the time, "
+        f"before {first['linear']:.1%}, and nearest neighbours {kept['neighbours']:.1%}, before "
+        f"{first['neighbours']:.1%}"
     )
     if step == 0:
         return (
             f"No step made the features better than those {begun}: on {counted(asked)} of validation a linear "
-            f"classifier on these is right {before:.1%} of the time."
+            f"classifier on these is right {first['linear']:.1%} of the time, and nearest neighbours "
+            f"{first['neighbours']:.1%}; the mean of both never rose."
         )
     if abs(after - before) <= CLEAR * deviation:
         return f"The features are not clearly better than those {begun}: {found}."

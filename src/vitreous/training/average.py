@@ -47,7 +47,7 @@ class Average:
 
     @torch.no_grad()
     def adopt(self) -> None:
-        """Within ``applied``: what the network holds now is the average from here on."""
+        """What the network holds now is the average from here on, also within ``applied``."""
         for name, live in self._live.items():
             self.tensors[name].copy_(live)
 

@@ -53,6 +53,13 @@ class State:
             **{_OPTIMISER + name: tensor for name, tensor in self.optimiser.tensors().items()},
         }
 
+    def begin(self, step: int) -> None:
+        """Before the first step, and only there, let the task begin, and the average with what it begins with."""
+        if step == 0:
+            self.task.begin()
+            if self.average is not None:
+                self.average.adopt()
+
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what ``tensors()`` gave, exactly. The counters stay."""
         self.task.load_state_dict(_below(_TASK, tensors))

@@ -152,8 +152,7 @@ class Trainer:
     def _segment(self) -> None:
         """Steps up to the next milestone, or to a checkpoint that changed the plan."""
         counters, plan = self._state.counters, self._plan
-        if counters.step == 0:
-            self.task.begin()
+        self._state.begin(counters.step)
         with closing(self.train.train(counters.step, plan.next_milestone(counters.step))) as batches:
             for batch in batches:
                 report = self._advance(batch)
@@ -280,6 +279,7 @@ class Trainer:
                 f"lower train.optim.lr (and muon_lr) tenfold, or look for broken pictures with vitreous check."
             )
         self._state.load(self.folder.load(counters.milestone).tensors)
+        self._state.begin(counters.milestone)
         counters.restored += 1
         counters.lr_scale /= 2
         counters.bad = 0
