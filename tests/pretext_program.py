@@ -94,7 +94,7 @@ def main(method: str, file: str) -> None:
         with torch.no_grad():
             looked = made.eval().evaluate(held_out.evaluate(), device.gather)
         if device.is_first:
-            numbers = {"losses": torch.tensor(losses), "looked": torch.tensor(list(looked.values()))}
+            numbers = {"losses": torch.tensor(losses), **{name: torch.tensor(value) for name, value in looked.items()}}
             save_file({**numbers, **made.state_dict()}, file)
 
 
